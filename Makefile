@@ -1,0 +1,83 @@
+# One virtual environment, built when first needed and again when its requirements change.
+# On Debian: apt-get install make python3 python3-pip python3-venv
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+# Long calibration runs: make test MARKS=slow
+MARKS ?= not slow
+
+comma := ,
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+CODE := $(wildcard src tests benchmarks examples docs)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test quick bench lint format venv clean
+
+help:
+	@echo "make demo    install what is needed and run the demonstration into demo-output/"
+	@echo "make test    lint, type check, check the direction of imports, run the tests"
+	@echo "make quick   the tests that take seconds, until the first failure"
+	@echo "make bench   run the benchmarks"
+	@echo "make lint    everything of 'make test' but the tests"
+	@echo "make format  format the code and mend what ruff can mend"
+	@echo "make venv    only build $(VENV)"
+	@echo "make clean   remove caches and outputs, keep $(VENV)"
+
+# pip is the last thing that venv writes: a broken attempt is repeated.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# Each use has a stamp of its own, so that the demonstration does not wait for the linters.
+define install
+$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable "$(1)"
+@touch $@
+endef
+
+$(VENV)/.installed-run: pyproject.toml constraints.txt | $(BIN)/pip
+	$(call install,.)
+
+$(VENV)/.installed-develop: pyproject.toml constraints.txt | $(BIN)/pip
+	$(call install,.[test$(comma)dev])
+	@touch $(VENV)/.installed-run
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt | $(BIN)/pip
+	$(call install,.[bench])
+	@touch $(VENV)/.installed-run
+
+venv: $(VENV)/.installed-develop
+
+demo: $(VENV)/.installed-run
+	$(BIN)/clusterwise demo --output demo-output
+
+lint: $(VENV)/.installed-develop
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+# Most of the time of the tests is XLA's compiler: keep what it makes.
+test quick: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+test quick: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+
+test: lint
+	$(PYTEST) -m "$(MARKS)"
+
+quick: $(VENV)/.installed-develop
+	$(BIN)/ruff check
+	$(PYTEST) -x -m "not slow and not long"
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/.installed-develop
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo-output
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Speed, memory and accuracy of clusterwise beside the program one would otherwise run."""

@@ -1,0 +1,102 @@
+"""All steps from a specification and a table to a problem that an engine can run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from clusterwise.assembly.build import Specification, make_problem
+from clusterwise.assembly.layout import RawDesign, raw_design
+from clusterwise.assembly.prepare import WEIGHT, Prepared, prepare
+from clusterwise.core.errors import DataError, OptionError
+from clusterwise.engines.problem import Problem
+from clusterwise.frames.encoder import Encoder
+from clusterwise.frames.table import Table
+from clusterwise.weights.specification import Dirichlet
+
+
+class Assembled(NamedTuple):
+    """A problem and what is needed to read its answer."""
+
+    spec: Specification
+    encoder: Encoder
+    design: RawDesign
+    prepared: Prepared
+    problem: Problem
+    n_parameters: int
+
+
+def designs(spec: Specification) -> dict[str, str]:
+    """Right sides of all designs that the encoder needs."""
+    found: dict[str, str] = {}
+    for i, response in enumerate(spec.responses):
+        found[f"regressors:{i}"] = response.right
+        found[f"response:{i}"] = f"0 + {response.name}"
+    for j, density in enumerate(spec.densities):
+        found[f"covariates:{j}"] = density.formula
+    if spec.sample_weight is not None:
+        found[WEIGHT] = f"0 + {spec.sample_weight}"
+    return found
+
+
+def check_encoder(spec: Specification, encoder: Encoder) -> None:
+    """Refuse columns of a kind that their part cannot take."""
+    parts = [(f"response:{i}", "The response", r.name) for i, r in enumerate(spec.responses)]
+    parts += [(f"covariates:{j}", "Covariates", d.formula) for j, d in enumerate(spec.densities)]
+    if spec.sample_weight is not None:
+        parts.append((WEIGHT, "sample_weight", spec.sample_weight))
+    for design, what, text in parts:
+        for variable in encoder.variables(design):
+            if encoder.levels(variable) is not None:
+                raise DataError(
+                    f"{what} {text!r}: column {variable!r} is categorical (text), but numbers are "
+                    "needed there. This version has a Gaussian density and response only; convert "
+                    "the column, or use it as a regressor in the formula."
+                )
+        if design.startswith(("response", WEIGHT)) and len(encoder.columns(design)) != 1:
+            raise DataError(f"{what} {text!r} must be one column or expression.")
+
+
+def count_parameters(spec: Specification, prepared: Prepared) -> int:
+    """Free parameters: weights, identified coefficients, dispersions."""
+    k = spec.n_components
+    total = k - 1
+    for part in prepared.layout.parts:
+        total += k * len(part.regressors) * len(part.responses)
+    for response in spec.responses:
+        total += response.family.n_dispersion(k)
+    for density, part in zip(
+        spec.densities, prepared.layout.parts[len(spec.responses) :], strict=True
+    ):
+        total += density.n_dispersion(k, len(part.responses))
+    return total
+
+
+def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Assembled:
+    """Encode the table, standardise it, and build blocks and priors over it."""
+    encoder = Encoder.fit(table, designs(spec))
+    check_encoder(spec, encoder)
+    design = raw_design(encoder, list(spec.responses), len(spec.densities))
+    prepared = prepare(
+        table,
+        encoder,
+        design,
+        n_components=spec.n_components,
+        common_scale={
+            f"covariates:{j}": density.common_scale for j, density in enumerate(spec.densities)
+        },
+        keep_aliased={kind: not isinstance(prior, str) for kind, prior in spec.priors.items()},
+        rng=rng,
+    )
+    n_parameters = count_parameters(spec, prepared)
+    # The truncation of a process is no claim that so many clusters exist.
+    claimed = n_parameters
+    if not isinstance(spec.weights, Dirichlet) and not spec.flat:
+        claimed = count_parameters(spec._replace(n_components=1), prepared)
+    if encoder.n_rows < claimed:
+        raise OptionError(
+            f"The data have {encoder.n_rows} rows, fewer than the model's {claimed} parameters; "
+            f"ask for fewer clusters than n_components={spec.n_components} or fewer terms."
+        )
+    return Assembled(spec, encoder, design, prepared, make_problem(spec, prepared), n_parameters)

@@ -1,0 +1,60 @@
+"""Parameters in the data's own units."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clusterwise.assembly.build import to_data_units
+from clusterwise.assembly.layout import Layout
+
+
+class PartValues(NamedTuple):
+    """One part's parameters, with any leading axes before the cluster's.
+
+    Coefficients (..., k, p, q) of all its terms, those that are not identified being zero, and
+    covariances (..., k, q, q) of the responses that are modelled.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+
+
+class Values(NamedTuple):
+    """A model's parameters in data units: weights, concentration, and each part's."""
+
+    weights: np.ndarray
+    concentration: np.ndarray
+    parts: tuple[PartValues, ...]
+
+
+def in_data_units(layout: Layout, parameters: Any) -> Values:
+    """Convert parameters from standard units; draws keep their leading axes."""
+    weights, *linear = parameters.parts
+    parts = []
+    for part, value in zip(layout.parts, linear, strict=True):
+        matrix, scale, shift = to_data_units(layout, part)
+        standard = np.asarray(value.coefficients)
+        kept = matrix @ standard * scale + shift
+        coefficients = np.zeros((*kept.shape[:-2], len(part.terms), kept.shape[-1]))
+        coefficients[..., list(part.kept_terms), :] = kept
+        covariance = np.asarray(value.covariance) * np.outer(scale, scale)
+        k, q = standard.shape[-3], scale.size
+        covariance = np.broadcast_to(covariance, (*standard.shape[:-3], k, q, q))
+        parts.append(PartValues(coefficients, covariance))
+    return Values(
+        np.exp(np.asarray(weights.log_weights)), np.asarray(weights.concentration), tuple(parts)
+    )
+
+
+def in_standard_units(layout: Layout, values: Values, parameters: Any) -> Any:
+    """The inverse of `in_data_units`; `parameters` lends its structure."""
+    weights, *linear = parameters.parts
+    parts = [type(weights)(np.log(values.weights), values.concentration)]
+    for part, value, like in zip(layout.parts, values.parts, linear, strict=True):
+        matrix, scale, shift = to_data_units(layout, part)
+        kept = value.coefficients[..., list(part.kept_terms), :]
+        coefficients = np.linalg.solve(matrix, (kept - shift) / scale)
+        parts.append(type(like)(coefficients, value.covariance / np.outer(scale, scale)))
+    return type(parameters)(tuple(parts))

@@ -1,0 +1,1 @@
+"""Protocols and array plumbing; imports nothing else of the package."""

@@ -1,0 +1,85 @@
+"""The protocols: a block scores rows, counts them and is updated; a posterior says what it knows.
+
+A *block* is one part of a model over K clusters. Its *parameters* are one value of what it does
+not know, its *posterior* a distribution over them (a prior is one too), and its *moments* what a
+score needs of either: a point is a posterior of zero variance.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from clusterwise.core.rows import Rows
+
+Statistics = PyTree
+
+
+class AbstractParameters(eqx.Module):
+    """One value of a block's parameters; every array leads with the cluster axis."""
+
+    @abstractmethod
+    def moments(self) -> Any:
+        """What `score` needs, at this point."""
+
+    @abstractmethod
+    def mean_of_draws(self) -> Self:
+        """Average over the two leading axes, (chain, draw), that every array has here."""
+
+
+class AbstractPosterior(eqx.Module):
+    """A distribution over a block's parameters."""
+
+    @abstractmethod
+    def moments(self) -> Any:
+        """Expectations that `score` needs, under this distribution."""
+
+    @abstractmethod
+    def mode(self) -> AbstractParameters:
+        """The mode in unconstrained coordinates (log scales, log odds).
+
+        There a prior's pseudo-observations add to the data's without the shift by the number of
+        dimensions that a mode on the constrained scale has, so that an empty prior gives
+        maximum likelihood.
+        """
+
+    @abstractmethod
+    def sample(self, key: PRNGKeyArray) -> AbstractParameters:
+        """One draw."""
+
+    @abstractmethod
+    def log_prob(self, parameters: Any) -> Float[Array, ""]:
+        """Log density of parameters, on their constrained scale."""
+
+    @abstractmethod
+    def log_kernel(self, parameters: Any) -> Float[Array, ""]:
+        """Log density in unconstrained coordinates up to a constant; what EM adds as a prior."""
+
+    @abstractmethod
+    def kl(self, prior: Self) -> Float[Array, ""]:
+        """Kullback-Leibler divergence of this distribution from a prior."""
+
+
+class AbstractBlock(eqx.Module):
+    """One part of a model over K clusters."""
+
+    @abstractmethod
+    def score(self, moments: Any, rows: Rows) -> Float[Array, "k rows"]:
+        """Expected log density of each row under each cluster; exact at a point."""
+
+    @abstractmethod
+    def statistics(
+        self, moments: Any, rows: Rows, resp: Float[Array, "k rows"]
+    ) -> Statistics:
+        """Sufficient statistics, additive over rows; leaves lead with the cluster axis."""
+
+    @abstractmethod
+    def cross_score(self, moments: Any, statistics: Statistics) -> Float[Array, "k l"]:
+        """Summed score of the rows counted under cluster k, had they been scored under l."""
+
+    @abstractmethod
+    def posterior(self, statistics: Statistics, prior: Any, moments: Any) -> Any:
+        """Posterior given the statistics; `moments` hold the parts that are updated in turn."""

@@ -1,0 +1,78 @@
+"""Gaussian density of covariates as a user writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clusterwise.core.errors import OptionError
+from clusterwise.posteriors.matrix_normal import MatrixNormal
+from clusterwise.posteriors.specification import Numbers, check_positive, diagonal_of
+from clusterwise.regression.prior import (
+    COVARIANCE_TYPES,
+    LinearFrame,
+    LinearOptions,
+    linear_prior,
+)
+
+
+@dataclass(frozen=True)
+class GaussianCovariates:
+    """Jointly Gaussian covariates.
+
+    Parameters
+    ----------
+    formula
+        Numeric columns, as a formula's right side: "x1 + x2".
+    covariance_type
+        "full", "diag" or "spherical" for each cluster, or "tied": one full covariance for all.
+    covariance
+        The covariance where it is known: a number (times the identity), one variance a column,
+        or a matrix.
+
+    Examples
+    --------
+    >>> import clusterwise as cw
+    >>> cw.GaussianCovariates("x1 + x2", covariance_type="diag").covariance_type
+    'diag'
+    """
+
+    formula: str
+    covariance_type: str = "full"
+    covariance: Numbers | None = None
+
+    def __post_init__(self) -> None:
+        if self.covariance_type not in COVARIANCE_TYPES:
+            raise OptionError(
+                f"covariance_type={self.covariance_type!r} is not known; use one of "
+                f"{', '.join(map(repr, COVARIANCE_TYPES))}."
+            )
+        if self.covariance is not None:
+            check_positive("GaussianCovariates", covariance=diagonal_of(self.covariance))
+
+    @property
+    def shared(self) -> bool:
+        """Whether all clusters have one covariance."""
+        return self.covariance_type == "tied"
+
+    @property
+    def form(self) -> str:
+        """Form of each covariance."""
+        return "full" if self.shared else self.covariance_type
+
+    @property
+    def common_scale(self) -> bool:
+        """Whether columns must keep their units relative to each other."""
+        return self.form == "spherical"
+
+    def prior(self, what: str, frame: LinearFrame, prior: Any) -> MatrixNormal:
+        """Prior of the density's block, in standard units."""
+        options = LinearOptions(what, self.form, self.shared, self.covariance)
+        return linear_prior(frame, options, prior)
+
+    def n_dispersion(self, n_components: int, n_columns: int) -> int:
+        """Number of free covariance parameters."""
+        if self.covariance is not None:
+            return 0
+        free = {"full": n_columns * (n_columns + 1) // 2, "diag": n_columns, "spherical": 1}
+        return free[self.form] * (1 if self.shared else n_components)

@@ -1,0 +1,1 @@
+"""Inference engines: one shared step, few differing parts."""

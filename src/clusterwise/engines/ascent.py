@@ -1,0 +1,234 @@
+"""Coordinate ascent: one loop for expectation-maximisation and variational inference.
+
+The two differ in what the rows are scored with, the posterior's mode or its expectations, and in
+what the prior adds to the objective.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from clusterwise.core.block import AbstractBlock
+from clusterwise.core.rows import RowBlock
+from clusterwise.engines.step import Totals, expectation, expectation_program
+from clusterwise.sources.source import Source
+
+_PROGRAM_STEPS = 64
+_QUIET_STEPS = 3
+_ROUNDING = 1e-14
+
+Progress = Callable[[str, int, int], None]
+
+
+class AbstractProjection(eqx.Module):
+    """How a posterior enters the score and the objective."""
+
+    @abstractmethod
+    def project(self, posterior: Any, prior: Any) -> tuple[Any, Float[Array, ""]]:
+        """Moments to score with, and what the objective adds to the rows' log density."""
+
+
+class ModeProjection(AbstractProjection):
+    """Posterior mode: EM, with the prior's log kernel as penalty (Dempster et al. 1977)."""
+
+    def project(self, posterior: Any, prior: Any) -> tuple[Any, Float[Array, ""]]:
+        mode = posterior.mode()
+        return mode.moments(), prior.log_kernel(mode)
+
+
+class MeanProjection(AbstractProjection):
+    """Expectations: mean-field variational inference (Bishop 2006, section 10.2)."""
+
+    def project(self, posterior: Any, prior: Any) -> tuple[Any, Float[Array, ""]]:
+        return posterior.moments(), -posterior.kl(prior)
+
+
+class Ascent(NamedTuple):
+    """State of one run; `objective` is that of the posterior before the last update."""
+
+    posterior: Any
+    objective: Float[Array, ""]
+    gain: Float[Array, ""]
+    quiet: Array
+    n_iter: Array
+
+    @property
+    def converged(self) -> Array:
+        return self.quiet >= _QUIET_STEPS
+
+
+class Stopping(NamedTuple):
+    """Stop where the gain still to be expected is below `tol` per row."""
+
+    tol: Float[Array, ""]
+    max_iter: Array
+    total_weight: Float[Array, ""]
+
+
+def begin(posterior: Any) -> Ascent:
+    """State before the first iteration."""
+    return Ascent(posterior, jnp.asarray(-jnp.inf), jnp.asarray(jnp.inf), jnp.array(0), jnp.array(0))
+
+
+def by_size(statistics: Any) -> Any:
+    """Statistics with the largest cluster first: the best order for sticks, any other's too."""
+    order = jnp.argsort(-jax.tree.leaves(statistics)[0][:, 0], stable=True)
+    return jax.tree.map(lambda leaf: leaf[order], statistics)
+
+
+def advance(
+    block: AbstractBlock,
+    prior: Any,
+    state: Ascent,
+    moments: Any,
+    penalty: Float[Array, ""],
+    totals: Totals,
+    stopping: Stopping,
+) -> Ascent:
+    """Update the posterior and judge convergence.
+
+    Gains shrink by a steady factor near an optimum, so that the sum of those to come follows from
+    the last two (Boehning et al. 1994). While they grow, as they do on the plateau around a start
+    at which all clusters are nearly equal, no gain is small enough.
+    """
+    objective = totals.log_density + penalty
+    gain = objective - state.objective
+    rate = gain / state.gain
+    to_come = jnp.where((rate > 0) & (rate < 1), gain * rate / (1 - rate), jnp.inf)
+    within_rounding = jnp.abs(gain) <= _ROUNDING * jnp.abs(objective)
+    bound = stopping.tol * stopping.total_weight
+    quiet = within_rounding | ((to_come < bound) & (gain < bound))
+    return Ascent(
+        block.posterior(by_size(totals.statistics), prior, moments),
+        objective,
+        gain,
+        jnp.where(quiet, state.quiet + 1, 0),
+        state.n_iter + 1,
+    )
+
+
+@jax.jit
+def _run_program(
+    projection: AbstractProjection,
+    block: AbstractBlock,
+    prior: Any,
+    rows: RowBlock,
+    state: Ascent,
+    stopping: Stopping,
+) -> tuple[Ascent, Float[Array, " steps"]]:
+    """Some iterations over rows that are in memory, in one program."""
+    limit = jnp.minimum(state.n_iter + _PROGRAM_STEPS, stopping.max_iter)
+    first = state.n_iter
+
+    def unfinished(carry: tuple[Ascent, Array]) -> Array:
+        return ~carry[0].converged & (carry[0].n_iter < limit)
+
+    def iterate(carry: tuple[Ascent, Array]) -> tuple[Ascent, Array]:
+        now, history = carry
+        moments, penalty = projection.project(now.posterior, prior)
+        totals = expectation(block, moments, rows)
+        after = advance(block, prior, now, moments, penalty, totals, stopping)
+        return after, history.at[now.n_iter - first].set(after.objective)
+
+    return lax.while_loop(unfinished, iterate, (state, jnp.zeros(_PROGRAM_STEPS)))
+
+
+@jax.jit
+def _project_program(projection: AbstractProjection, posterior: Any, prior: Any) -> Any:
+    return projection.project(posterior, prior)
+
+
+_advance_program = jax.jit(advance)
+
+
+class AscentResult(NamedTuple):
+    """Where a run ended."""
+
+    posterior: Any
+    objective: float
+    history: np.ndarray
+    converged: bool
+    n_iter: int
+
+
+def run_block(
+    projection: AbstractProjection,
+    block: AbstractBlock,
+    prior: Any,
+    rows: RowBlock,
+    total_weight: float,
+    posterior: Any,
+    *,
+    tol: float,
+    max_iter: int,
+) -> AscentResult:
+    """Run over rows that fit in one block, many iterations to a program."""
+    stopping = _stopping(tol, max_iter, total_weight)
+    state, histories = begin(posterior), []
+    while True:
+        before = int(state.n_iter)
+        state, history = _run_program(projection, block, prior, rows, state, stopping)
+        after = int(state.n_iter)
+        histories.append(np.asarray(history)[: after - before])
+        if bool(state.converged) or after >= max_iter:
+            return _result(state, np.concatenate(histories))
+
+
+def run_source(
+    projection: AbstractProjection,
+    block: AbstractBlock,
+    prior: Any,
+    source: Source,
+    posterior: Any,
+    *,
+    tol: float,
+    max_iter: int,
+    progress: Progress,
+) -> AscentResult:
+    """Run over all rows of a source, block by block where it has several."""
+    if source.n_blocks == 1:
+        return run_block(
+            projection,
+            block,
+            prior,
+            source.block(0),
+            source.total_weight,
+            posterior,
+            tol=tol,
+            max_iter=max_iter,
+        )
+    stopping = _stopping(tol, max_iter, source.total_weight)
+    state, history = begin(posterior), []
+    for iteration in range(max_iter):
+        moments, penalty = _project_program(projection, state.posterior, prior)
+        totals = source.sum(partial(expectation_program, block, moments))
+        state = _advance_program(block, prior, state, moments, penalty, totals, stopping)
+        history.append(float(state.objective))
+        progress("iterations", iteration + 1, max_iter)
+        if bool(state.converged):
+            break
+    return _result(state, np.asarray(history))
+
+
+def _stopping(tol: float, max_iter: int, total_weight: float) -> Stopping:
+    return Stopping(jnp.asarray(tol, float), jnp.asarray(max_iter), jnp.asarray(total_weight, float))
+
+
+def _result(state: Ascent, history: np.ndarray) -> AscentResult:
+    return AscentResult(
+        state.posterior,
+        float(state.objective),
+        history,
+        bool(state.converged),
+        int(state.n_iter),
+    )

@@ -1,0 +1,61 @@
+"""What an engine is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clusterwise.core.block import AbstractBlock
+from clusterwise.engines.gibbs import Draws
+from clusterwise.engines.start import StartData
+from clusterwise.sources.source import Source
+
+
+class Problem(NamedTuple):
+    """A model over rows in standard units.
+
+    `sample` holds some of the rows of `source` in one block, or all of them; `joint` is the model
+    with a density of all numeric columns that lends its memberships to a conditional one.
+    `spuriousness` says how unequal the clusters' variances are, `collapsed` which clusters have
+    none left, `smallest` which is the smallest, both in words.
+    """
+
+    block: AbstractBlock
+    prior: Any
+    proper: bool
+    n_components: int
+    source: Source
+    sample: Source
+    start_data: StartData
+    joint: tuple[AbstractBlock, Any] | None
+    spuriousness: Callable[[Any], float]
+    collapsed: Callable[[Any], tuple[str, ...]]
+    smallest: Callable[[Any], tuple[str, ...]]
+
+
+class Optimum(NamedTuple):
+    """One optimum: where it is, how many starts reached it, from which recipes."""
+
+    posterior: Any
+    objective: float
+    log_likelihood: float
+    reached: int
+    recipes: tuple[str, ...]
+    degenerate: tuple[str, ...]
+    chosen: bool
+
+
+class Outcome(NamedTuple):
+    """What an engine found."""
+
+    posterior: Any
+    parameters: Any
+    moments: Any
+    converged: bool
+    n_iter: int
+    history: np.ndarray
+    optima: list[Optimum]
+    n_starts: int
+    draws: Draws | None

@@ -1,0 +1,1 @@
+"""From data frames and files to arrays: tables, formulas and their encoding."""

@@ -1,0 +1,1 @@
+"""Conjugate distributions over the parameters of a block."""

@@ -1,0 +1,153 @@
+"""Matrix normal coefficients with a residual covariance: the conjugate linear Gaussian model.
+
+Coefficients (p, q) of q responses on p regressors are, given the covariance, matrix normal with
+row precision `precision` and column covariance the residual one (West and Harrison 1997, Bayesian
+Forecasting and Dynamic Models, section 16.4). With q = 1 this is normal-inverse-gamma, with the
+constant as the only regressor normal-inverse-Wishart.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from clusterwise.core.block import AbstractParameters, AbstractPosterior
+from clusterwise.posteriors.covariance import AbstractCovariance, Precision, point_precision
+
+
+class LinearMoments(NamedTuple):
+    """Expectations that the score of a linear Gaussian block needs."""
+
+    coefficients: Float[Array, "k p q"]
+    precision: Precision
+    spread: Float[Array, "k m p"]
+    """Factor whose square is the expected squared error of the linear predictor, whitened."""
+
+
+class LinearParameters(AbstractParameters):
+    """Coefficients (k, p, q) and residual covariance (k or 1, q, q)."""
+
+    coefficients: Float[Array, "k p q"]
+    covariance: Float[Array, "k q q"]
+
+    def moments(self) -> LinearMoments:
+        k, p, _ = self.coefficients.shape
+        precision = _for_each_cluster(point_precision(self.covariance), k)
+        return LinearMoments(self.coefficients, precision, jnp.zeros((k, 0, p)))
+
+    def mean_of_draws(self) -> LinearParameters:
+        return LinearParameters(
+            self.coefficients.mean(axis=(0, 1)), self.covariance.mean(axis=(0, 1))
+        )
+
+
+class MatrixNormal(AbstractPosterior):
+    """Joint distribution of coefficients and residual covariance."""
+
+    mean: Float[Array, "k p q"]
+    precision: Float[Array, "k p p"]
+    covariance: AbstractCovariance
+
+    def updated(self, count: Float[Array, " k"], gram: Float[Array, "k c c"]) -> Self:
+        """Posterior after rows with this Gram matrix of (regressors, responses)."""
+        p = self.mean.shape[1]
+        xx, xy, yy = gram[:, :p, :p], gram[:, :p, p:], gram[:, p:, p:]
+        precision = self.precision + xx
+        mean = _solve(precision, self.precision @ self.mean + xy)
+        transposed = jnp.swapaxes(mean, 1, 2)
+        shift = mean - self.mean
+        cross = transposed @ xy
+        scatter = (
+            yy
+            - cross
+            - jnp.swapaxes(cross, 1, 2)
+            + transposed @ xx @ mean
+            + jnp.swapaxes(shift, 1, 2) @ self.precision @ shift
+        )
+        return type(self)(mean, precision, self.covariance.updated(scatter, count))
+
+    def moments(self) -> LinearMoments:
+        k, _, q = self.mean.shape
+        precision = _for_each_cluster(self.covariance.precision(), k)
+        spread = jnp.sqrt(q) * _whitening(self.precision)
+        return LinearMoments(self.mean, precision, spread)
+
+    def mode(self) -> LinearParameters:
+        return LinearParameters(self.mean, self.covariance.mode())
+
+    def sample(self, key: PRNGKeyArray) -> LinearParameters:
+        covariance_key, coefficient_key = jax.random.split(key)
+        covariance = self.covariance.sample(covariance_key)
+        noise = jax.random.normal(coefficient_key, self.mean.shape)
+        rows = jnp.swapaxes(_whitening(self.precision), 1, 2) @ noise
+        columns = jnp.swapaxes(jnp.linalg.cholesky(covariance), 1, 2)
+        return LinearParameters(self.mean + rows @ columns, covariance)
+
+    def log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
+        k, p, q = self.mean.shape
+        precision = _for_each_cluster(point_precision(parameters.covariance), k)
+        log_det = _log_det(self.precision)
+        return (
+            0.5 * jnp.sum(q * log_det + p * precision.log_det - p * q * jnp.log(2 * jnp.pi))
+            - 0.5 * self._distance(parameters.coefficients, precision)
+            + self.covariance.log_prob(parameters.covariance)
+        )
+
+    def log_kernel(self, parameters: LinearParameters) -> Float[Array, ""]:
+        precision = _for_each_cluster(point_precision(parameters.covariance), self.mean.shape[0])
+        distance = self._distance(parameters.coefficients, precision)
+        return self.covariance.log_kernel(parameters.covariance) - 0.5 * distance
+
+    def _distance(
+        self, coefficients: Float[Array, "k p q"], precision: Precision
+    ) -> Float[Array, ""]:
+        deviation = coefficients - self.mean
+        whitened = jnp.einsum("kij,kpj->kpi", precision.whitening, deviation)
+        return jnp.einsum("kpi,kpr,kri->", whitened, self.precision, whitened)
+
+    def kl(self, prior: Self) -> Float[Array, ""]:
+        k, p, q = self.mean.shape
+        precision = _for_each_cluster(self.covariance.precision(), k)
+        whitening = _whitening(self.precision)
+        trace = jnp.einsum("kip,kpr,kir->", whitening, prior.precision, whitening)
+        log_ratio = jnp.sum(_log_det(self.precision) - _log_det(prior.precision))
+        return (
+            0.5 * (q * (log_ratio - k * p + trace) + prior._distance(self.mean, precision))
+            + self.covariance.kl(prior.covariance)
+        )
+
+
+def _for_each_cluster(precision: Precision, k: int) -> Precision:
+    q = precision.whitening.shape[-1]
+    return Precision(
+        jnp.broadcast_to(precision.whitening, (k, q, q)), jnp.broadcast_to(precision.log_det, (k,))
+    )
+
+
+def _scaled_cholesky(matrix: Float[Array, "k p p"]) -> tuple[Array, Array]:
+    """Cholesky factor in correlation units, and the units."""
+    size = jnp.sqrt(jnp.diagonal(matrix, axis1=1, axis2=2))
+    return jnp.linalg.cholesky(matrix / (size[:, :, None] * size[:, None, :])), size
+
+
+def _solve(matrix: Float[Array, "k p p"], right: Float[Array, "k p q"]) -> Float[Array, "k p q"]:
+    cholesky, size = _scaled_cholesky(matrix)
+    solved = jax.vmap(lambda c, r: jax.scipy.linalg.cho_solve((c, True), r))(
+        cholesky, right / size[:, :, None]
+    )
+    return solved / size[:, :, None]
+
+
+def _whitening(matrix: Float[Array, "k p p"]) -> Float[Array, "k p p"]:
+    """W with W^T W the inverse of the matrix."""
+    cholesky, size = _scaled_cholesky(matrix)
+    eye = jnp.broadcast_to(jnp.eye(matrix.shape[-1]), matrix.shape)
+    return jax.scipy.linalg.solve_triangular(cholesky, eye, lower=True) / size[:, None, :]
+
+
+def _log_det(matrix: Float[Array, "k p p"]) -> Float[Array, " k"]:
+    cholesky, size = _scaled_cholesky(matrix)
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(cholesky, axis1=1, axis2=2) * size), axis=1)

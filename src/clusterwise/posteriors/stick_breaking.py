@@ -1,0 +1,178 @@
+"""Truncated stick-breaking weights with an unknown concentration.
+
+Stick k of a Pitman-Yor process is Beta(1 - discount, concentration + k discount); discount zero is
+the Dirichlet process (Ishwaran and James 2001, JASA 96). Given counts the sticks are independent
+betas for each concentration, and the concentration has a density in one dimension, which is held
+on a grid of its logarithm. So the joint posterior of sticks and concentration is exact for both
+processes, up to the error of the trapezoid rule on a smooth function.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import betaln, digamma, gammaln
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from clusterwise.core.block import AbstractPosterior
+from clusterwise.posteriors.dirichlet import WeightMoments, Weights
+
+_GRID = np.linspace(-10.0, 6.0, 161)
+_SPACING = _GRID[1] - _GRID[0]
+
+
+class ConcentrationPrior(eqx.Module):
+    """Gamma(shape, rate) on the concentration, or the known value shape / rate."""
+
+    shape: Float[Array, ""]
+    rate: Float[Array, ""]
+    known: bool = eqx.field(static=True)
+
+    @property
+    def grid(self) -> Float[Array, " g"]:
+        """Log concentrations around the prior's mean."""
+        center = jnp.log(self.shape / self.rate)
+        return center[None] if self.known else center + _GRID
+
+    @property
+    def log_spacing(self) -> float:
+        """Log of the grid's step; a known value has all its mass in one point."""
+        return 0.0 if self.known else float(np.log(_SPACING))
+
+    def log_density(self, log_concentration: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Log density of the log concentration."""
+        if self.known:
+            return jnp.zeros_like(log_concentration)
+        return (
+            self.shape * (jnp.log(self.rate) + log_concentration)
+            - self.rate * jnp.exp(log_concentration)
+            - gammaln(self.shape)
+        )
+
+
+class StickBreakingPosterior(AbstractPosterior):
+    """Sticks and concentration given (expected) counts per cluster; a prior has counts of zero.
+
+    `current` is the concentration that a Gibbs step starts from.
+    """
+
+    count: Float[Array, " k"]
+    discount: Float[Array, ""]
+    concentration: ConcentrationPrior
+    current: Float[Array, ""]
+
+    def updated(self, count: Float[Array, " k"], moments: WeightMoments) -> Self:
+        """Posterior after these counts."""
+        return type(self)(
+            self.count + count, self.discount, self.concentration, moments.concentration
+        )
+
+    def _prior_sticks(self, log_concentration: Array) -> tuple[Array, Array]:
+        step = self.discount * jnp.arange(1, self.count.shape[0])
+        second = jnp.exp(log_concentration)[..., None] + step
+        return jnp.broadcast_to(1 - self.discount, second.shape), second
+
+    def _sticks(self, log_concentration: Array) -> tuple[Array, Array]:
+        first, second = self._prior_sticks(log_concentration)
+        later = jnp.cumsum(self.count[::-1])[::-1] - self.count
+        return first + self.count[:-1], second + later[:-1]
+
+    def _log_marginal(self, log_concentration: Array) -> Array:
+        """Log joint density of the counts and the log concentration, sticks integrated out."""
+        gain = betaln(*self._sticks(log_concentration)) - betaln(
+            *self._prior_sticks(log_concentration)
+        )
+        return self.concentration.log_density(log_concentration) + gain.sum(axis=-1)
+
+    def _on_grid(self) -> tuple[Array, Array, Array]:
+        """Grid, its probabilities, and the log evidence of the counts."""
+        grid = self.concentration.grid
+        log_joint = self._log_marginal(grid)
+        total = jax.nn.logsumexp(log_joint)
+        return grid, jnp.exp(log_joint - total), total + self.concentration.log_spacing
+
+    def moments(self) -> WeightMoments:
+        grid, probability, _ = self._on_grid()
+        first, second = self._sticks(grid)
+        total = digamma(first + second)
+        log_stick = probability @ (digamma(first) - total)
+        log_rest = probability @ (digamma(second) - total)
+        return WeightMoments(_log_weights(log_stick, log_rest), probability @ jnp.exp(grid))
+
+    def mode(self) -> Weights:
+        grid = self.concentration.grid
+        first, second = self._sticks(grid)
+        total = first + second
+        log_stick, log_rest = jnp.log(first / total), jnp.log(second / total)
+        log_weights = jax.vmap(_log_weights)(log_stick, log_rest)
+        profile = jax.vmap(lambda w, c: self.log_kernel(Weights(w, jnp.exp(c))))(log_weights, grid)
+        best = jnp.argmax(profile)
+        return Weights(log_weights[best], jnp.exp(grid[best]))
+
+    def sample(self, key: PRNGKeyArray) -> Weights:
+        concentration_key, first_key, second_key = jax.random.split(key, 3)
+        concentration = self._sample_concentration(concentration_key)
+        first, second = self._sticks(jnp.log(concentration))
+        log_first = jax.random.loggamma(first_key, first)
+        log_second = jax.random.loggamma(second_key, second)
+        total = jnp.logaddexp(log_first, log_second)
+        return Weights(_log_weights(log_first - total, log_second - total), concentration)
+
+    def _sample_concentration(self, key: PRNGKeyArray) -> Float[Array, ""]:
+        """Metropolis-Hastings with the grid's histogram as an independent proposal."""
+        if self.concentration.known:
+            return self.current
+        grid, probability, _ = self._on_grid()
+        cell_key, jitter_key, accept_key = jax.random.split(key, 3)
+        cell = jax.random.categorical(cell_key, jnp.log(probability))
+        jitter = jax.random.uniform(jitter_key, minval=-_SPACING / 2, maxval=_SPACING / 2)
+        proposed, current = grid[cell] + jitter, jnp.log(self.current)
+
+        def log_ratio(value: Array) -> Array:
+            nearest = jnp.clip(jnp.round((value - grid[0]) / _SPACING), 0, _GRID.size - 1)
+            return self._log_marginal(value) - jnp.log(probability[nearest.astype(int)])
+
+        accept = jnp.log(jax.random.uniform(accept_key)) < log_ratio(proposed) - log_ratio(current)
+        return jnp.exp(jnp.where(accept, proposed, current))
+
+    def log_prob(self, parameters: Weights) -> Float[Array, ""]:
+        log_stick, log_rest = _log_sticks(parameters.log_weights)
+        log_concentration = jnp.log(parameters.concentration)
+        # From sticks to weights: each weight is its stick times what the sticks before left.
+        left = jnp.cumsum(log_rest) - log_rest
+        _, _, log_evidence = self._on_grid()
+        return (
+            self.log_kernel(parameters)
+            - jnp.sum(log_stick + log_rest + left)
+            - (0.0 if self.concentration.known else log_concentration)
+            - log_evidence
+        )
+
+    def log_kernel(self, parameters: Weights) -> Float[Array, ""]:
+        log_stick, log_rest = _log_sticks(parameters.log_weights)
+        log_concentration = jnp.log(parameters.concentration)
+        prior_first, prior_second = self._prior_sticks(log_concentration)
+        first, second = self._sticks(log_concentration)
+        density = first * log_stick + second * log_rest - betaln(prior_first, prior_second)
+        return jnp.sum(density) + self.concentration.log_density(log_concentration)
+
+    def kl(self, prior: Self) -> Float[Array, ""]:
+        _, _, log_evidence = self._on_grid()
+        _, _, prior_evidence = prior._on_grid()
+        gained = self.count - prior.count
+        return jnp.sum(gained * self.moments().log_weights) - (log_evidence - prior_evidence)
+
+
+def _log_weights(log_stick: Float[Array, " s"], log_rest: Float[Array, " s"]) -> Array:
+    left = jnp.concatenate([jnp.zeros(1), jnp.cumsum(log_rest)])
+    return left + jnp.concatenate([log_stick, jnp.zeros(1)])
+
+
+def _log_sticks(log_weights: Float[Array, " k"]) -> tuple[Array, Array]:
+    """Log sticks and logs of what they leave, from log weights."""
+    tail = jax.lax.cumlogsumexp(log_weights, reverse=True)
+    return log_weights[:-1] - tail[:-1], tail[1:] - tail[:-1]

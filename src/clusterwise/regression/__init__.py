@@ -1,0 +1,1 @@
+"""Blocks made of a response and its coefficients."""

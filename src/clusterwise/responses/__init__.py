@@ -1,0 +1,1 @@
+"""What a user says about p(y | x, z)."""

@@ -1,0 +1,59 @@
+"""All rows of a fit, as blocks of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import jax
+import numpy as np
+
+from clusterwise.core.rows import RowBlock
+from clusterwise.core.runtime import parallel_map
+from clusterwise.sources.store import AbstractStore
+
+
+class Source:
+    """Rows to fit to.
+
+    Parameters
+    ----------
+    store
+        Packed blocks, as `clusterwise.core.rows.pack_rows` makes them.
+    n_rows
+        Number of rows.
+    total_weight
+        Sum of their weights.
+    """
+
+    def __init__(self, store: AbstractStore, n_rows: int, total_weight: float) -> None:
+        self._store = store
+        self.n_rows = n_rows
+        self.total_weight = total_weight
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self._store)
+
+    def block(self, part: int) -> RowBlock:
+        """One block of rows."""
+        return RowBlock.from_packed(self._store.read(part))
+
+    def map(self, function: Callable[[RowBlock], Any]) -> list[Any]:
+        """Apply a program to every block, on all cores; results in order, as NumPy arrays."""
+        return self._map(lambda part, rows: function(rows))
+
+    def sum(self, function: Callable[[RowBlock], Any]) -> Any:
+        """Sum a program's results over the blocks, in order, so that the sum is reproducible."""
+        return self.sum_numbered(lambda part, rows: function(rows))
+
+    def sum_numbered(self, function: Callable[[int, RowBlock], Any]) -> Any:
+        """Sum `function(block number, rows)` over the blocks."""
+        return reduce(lambda a, b: jax.tree.map(np.add, a, b), self._map(function))
+
+    def _map(self, function: Callable[[int, RowBlock], Any]) -> list[Any]:
+        def settled(part: int) -> Any:
+            return jax.tree.map(np.asarray, function(part, self.block(part)))
+
+        return parallel_map(settled, range(self.n_blocks))

@@ -1,0 +1,157 @@
+"""Mixing weights as a user writes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from clusterwise.core.errors import OptionError
+from clusterwise.posteriors.dirichlet import DirichletPosterior
+from clusterwise.posteriors.specification import Gamma, Numbers, check_positive
+from clusterwise.posteriors.stick_breaking import ConcentrationPrior, StickBreakingPosterior
+
+_FLAT = 1e-9
+
+
+class AbstractWeights(ABC):
+    """A prior on mixing weights."""
+
+    @abstractmethod
+    def prior(self, n_components: int, flat: bool) -> Any:
+        """The prior as a posterior before any row."""
+
+
+@dataclass(frozen=True)
+class Dirichlet(AbstractWeights):
+    """Dirichlet prior on the weights of a fixed number of clusters.
+
+    Parameters
+    ----------
+    concentration
+        Number or one number a cluster; 1 is uniform over the simplex. With prior="flat" it is
+        not used.
+
+    Examples
+    --------
+    >>> import clusterwise as cw
+    >>> cw.Dirichlet(0.5).concentration
+    0.5
+    """
+
+    concentration: Numbers = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("Dirichlet", concentration=self.concentration)
+        if np.asarray(self.concentration).ndim != 0:
+            raise OptionError(
+                "Dirichlet(concentration=...) must be one number: clusters have no order before "
+                "the fit, so they share it."
+            )
+
+    def prior(self, n_components: int, flat: bool) -> DirichletPosterior:
+        value = _FLAT if flat else float(np.asarray(self.concentration))
+        return DirichletPosterior(jnp.full(n_components, value))
+
+
+@dataclass(frozen=True)
+class PitmanYor(AbstractWeights):
+    """Pitman-Yor process by stick-breaking, truncated at `n_components` clusters.
+
+    Parameters
+    ----------
+    discount
+        In [0, 1); zero is the Dirichlet process.
+    concentration
+        Positive number, or a `Gamma` prior with which it is learned.
+
+    References
+    ----------
+    Ishwaran and James (2001), JASA 96.
+
+    Examples
+    --------
+    >>> import clusterwise as cw
+    >>> cw.PitmanYor(discount=0.25, concentration=cw.Gamma(1, 1)).discount
+    0.25
+    """
+
+    discount: float = 0.25
+    concentration: float | Gamma = Gamma(1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount < 1:
+            raise OptionError(f"PitmanYor(discount={self.discount!r}) must lie in [0, 1).")
+        _check_concentration("PitmanYor", self.concentration)
+
+    def prior(self, n_components: int, flat: bool) -> StickBreakingPosterior:
+        return _stick_breaking(n_components, self.discount, self.concentration)
+
+
+@dataclass(frozen=True)
+class DirichletProcess(AbstractWeights):
+    """Dirichlet process by stick-breaking, truncated at `n_components` clusters.
+
+    Parameters
+    ----------
+    concentration
+        Positive number, or a `Gamma` prior with which it is learned.
+
+    References
+    ----------
+    Sethuraman (1994), Statistica Sinica 4; Blei and Jordan (2006), Bayesian Analysis 1.
+
+    Examples
+    --------
+    >>> import clusterwise as cw
+    >>> cw.DirichletProcess(concentration=1.0).concentration
+    1.0
+    """
+
+    concentration: float | Gamma = Gamma(1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _check_concentration("DirichletProcess", self.concentration)
+
+    def prior(self, n_components: int, flat: bool) -> StickBreakingPosterior:
+        return _stick_breaking(n_components, 0.0, self.concentration)
+
+
+WEIGHTS: dict[str, type[AbstractWeights]] = {
+    "dirichlet": Dirichlet,
+    "dirichlet_process": DirichletProcess,
+    "pitman_yor": PitmanYor,
+}
+
+
+def resolve_weights(weights: str | AbstractWeights) -> AbstractWeights:
+    """Weights from their name, or as they were configured."""
+    if isinstance(weights, AbstractWeights):
+        return weights
+    if weights not in WEIGHTS:
+        raise OptionError(
+            f"weights={weights!r} is not known; use one of {', '.join(map(repr, WEIGHTS))} or "
+            "configured ones such as cw.Dirichlet(0.5)."
+        )
+    return WEIGHTS[weights]()
+
+
+def _check_concentration(owner: str, concentration: float | Gamma) -> None:
+    if not isinstance(concentration, Gamma):
+        check_positive(owner, concentration=concentration)
+
+
+def _stick_breaking(
+    n_components: int, discount: float, concentration: float | Gamma
+) -> StickBreakingPosterior:
+    known = not isinstance(concentration, Gamma)
+    prior = Gamma(concentration, 1.0) if not isinstance(concentration, Gamma) else concentration
+    return StickBreakingPosterior(
+        jnp.zeros(n_components),
+        jnp.asarray(discount, float),
+        ConcentrationPrior(jnp.asarray(prior.shape, float), jnp.asarray(prior.rate, float), known),
+        jnp.asarray(prior.shape / prior.rate, float),
+    )
