@@ -227,6 +227,44 @@ def test_csv_reads_quotes_line_breaks_booleans_and_byte_order_marks(tmp_path):
     assert batch["t"].tolist() == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        *(("  7", "i"), ("7 ", "i"), (" 1.5", "f"), ("+5", "f"), ("nan", "f"), (" true", "O")),
+        *(("1_000", "O"), ("2020-01-01", "O"), ("99999999999999999999", "f"), ('"2"', "i")),
+    ],
+)
+def test_csv_reads_what_it_takes_for_a_number(value, kind, tmp_path):
+    path = write(tmp_path / "a.csv", f"a,b\n1,2\n{value},3\n".encode())
+    (batch,) = open_table(path).batches(["a"], 5)
+    assert ("O" if batch["a"].dtype == "str" else batch["a"].dtype.kind) == kind
+
+
+@pytest.mark.parametrize("kind", ["parquet", "ipc", "feather", "arrow-stream"])
+def test_declared_categories_survive_files(kind, tmp_path):
+    values = pd.Categorical(list("zbzaba"), list("zbqa"))
+    path = as_kind(pd.DataFrame({"g": values, "x": 1.0}), kind, tmp_path)
+    encoder = Encoder.fit(open_table(path), {"d": "g"}, rows=2)
+    assert encoder.levels("g") == ("z", "b", "a")
+
+
+def test_polars_files_are_read(tmp_path):
+    frame = pl.DataFrame({"g": list("bab"), "x": [1, 2, 3]}, schema_overrides={"g": pl.Enum("cba")})
+    frame.write_ipc(tmp_path / "a.ipc")
+    frame.write_parquet(tmp_path / "a.parquet")
+    for name in ("a.ipc", "a.parquet"):
+        encoder = Encoder.fit(open_table(tmp_path / name), {"d": "x + g"})
+        assert encoder.columns("d") == ("Intercept", "x", "g[T.a]")
+
+
+def test_column_names_that_need_care_in_files(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": [1.0], "a.b": [2.0], "": [3.0]}), path)
+    (batch,) = open_table(path).batches(["a.b", "a"], 4)
+    assert batch.to_dict("list") == {"a.b": [2.0], "a": [1.0]}
+    assert open_table(pd.DataFrame(np.zeros((2, 2)))).names == ("0", "1")
+
+
 def test_a_table_without_rows_is_open_but_cannot_be_fitted(tmp_path):
     for data in (pd.DataFrame({"x": []}), write(tmp_path / "a.csv", b"x\n")):
         table = open_table(data)

@@ -22,7 +22,7 @@ from clusterwise.engines.problem import Outcome, Problem
 from clusterwise.engines.search import Found, search
 from clusterwise.engines.svi import run_memoized, run_stochastic
 
-_N_INIT = 24
+_N_INIT = 32
 
 
 class AbstractEngine(ABC):

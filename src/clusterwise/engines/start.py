@@ -1,8 +1,9 @@
 """Starting values: a portfolio of memberships from recipes that fail on different data.
 
 No recipe finds the best optimum everywhere, so that each contributes some starts: random labels,
-k-means on everything and on the response, elemental subsets taken where residuals are large, and
-for a regression without covariate density the memberships of the joint model.
+k-means on everything and on the response, regressions through a few rows each where the others
+explain least or one after the other, and, for a regression without covariate density, the
+memberships of the joint model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 Labels = np.ndarray
+Regressions = tuple[tuple[np.ndarray, np.ndarray], ...]
 
 _SUBSETS = 60
 
@@ -26,7 +28,7 @@ class StartData(NamedTuple):
     """
 
     features: np.ndarray
-    regressions: tuple[tuple[np.ndarray, np.ndarray], ...]
+    regressions: Regressions
 
     @property
     def n_rows(self) -> int:
@@ -68,9 +70,10 @@ def portfolio(
     ]
     if data.regressions:
         seeded = ("residuals", lambda: _residual_seeding(data.regressions, n_components, rng))
+        peeled = ("peeling", lambda: _peeling(data.regressions, n_components, rng))
         response = ("response", lambda: _k_means(data.response, n_components, rng))
         k_means, random = recipes
-        recipes = [seeded, k_means, seeded, random, seeded, response, seeded, random]
+        recipes = [seeded, k_means, peeled, random, seeded, response, peeled, random]
     return [
         Start(name, recipe())
         for name, recipe in (recipes[i % len(recipes)] for i in range(n_starts))
@@ -84,34 +87,53 @@ def _k_means(features: np.ndarray, k: int, rng: np.random.Generator) -> Labels:
     return labels
 
 
-def _residual_seeding(
-    regressions: tuple[tuple[np.ndarray, np.ndarray], ...], k: int, rng: np.random.Generator
-) -> Labels:
-    """One regression after the other, each fitted exactly to a few rows nobody explains yet.
-
-    Of many elemental subsets (Hawkins 1993) the one wins that fits its share of the unexplained
-    rows most closely.
-    """
+def _residual_seeding(regressions: Regressions, k: int, rng: np.random.Generator) -> Labels:
+    """One regression after the other, each through rows that those before explain worst."""
     n = regressions[0][0].shape[0]
-    size = max(x.shape[1] for x, _ in regressions) + 1
     errors = np.full((k, n), np.inf)
     for j in range(k):
         nearest = errors.min(axis=0)
-        if j == 0:
-            unexplained = np.arange(n)
-        else:
-            unexplained = np.argsort(-nearest)[: max(size, int(n * (k - j) / k))]
-        subsets = np.stack(
-            [
-                rng.choice(unexplained, size=min(size, unexplained.size), replace=False)
-                for _ in range(_SUBSETS)
-            ]
-        )
-        error = sum(_subset_errors(x, y, subsets) for x, y in regressions)
-        share = max(size, int(0.8 * unexplained.size / (k - j)))
-        ranked = np.partition(error[:, unexplained], min(share, unexplained.size) - 1, axis=1)
-        errors[j] = error[np.argmin(ranked[:, : min(share, unexplained.size)].sum(axis=1))]
+        unexplained = np.argsort(-nearest)[: max(_size(regressions), int(n * (k - j) / k))]
+        share = 0.8 / (k - j)
+        errors[j], _ = _closest_regression(regressions, unexplained, share, rng)
     return errors.argmin(axis=0)
+
+
+def _peeling(regressions: Regressions, k: int, rng: np.random.Generator) -> Labels:
+    """One regression after the other, each taking the rows close to it away."""
+    n = regressions[0][0].shape[0]
+    labels = np.full(n, k - 1)
+    remaining = np.arange(n)
+    for j in range(k - 1):
+        if remaining.size < _size(regressions):
+            break
+        share = rng.uniform(0.4, 0.9) / (k - j)
+        error, reach = _closest_regression(regressions, remaining, share, rng)
+        close = error[remaining] <= 4 * reach
+        labels[remaining[close]] = j
+        remaining = remaining[~close]
+    return labels
+
+
+def _size(regressions: Regressions) -> int:
+    """Rows in an elemental subset."""
+    return max(x.shape[1] for x, _ in regressions) + 1
+
+
+def _closest_regression(
+    regressions: Regressions, rows: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Squared residuals of the elemental fit (Hawkins 1993) that is closest to a share of rows.
+
+    The second result is the largest squared residual in that share.
+    """
+    size = min(_size(regressions), rows.size)
+    subsets = np.stack([rng.choice(rows, size=size, replace=False) for _ in range(_SUBSETS)])
+    error = sum(_subset_errors(x, y, subsets) for x, y in regressions)
+    count = min(max(size, int(share * rows.size)), rows.size)
+    ranked = np.partition(error[:, rows], count - 1, axis=1)
+    best = int(np.argmin(ranked[:, :count].sum(axis=1)))
+    return error[best], float(ranked[best, count - 1])
 
 
 def _subset_errors(x: np.ndarray, y: np.ndarray, subsets: np.ndarray) -> np.ndarray:

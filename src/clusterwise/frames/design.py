@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -191,9 +192,10 @@ def _coded_parts(
         Term([FormulaicFactor(names[factor], eval_method="lookup") for factor in term] or [one])
         for term in formula.terms
     ]
-    spec = ModelSpec(formula=SimpleFormula(terms, _ordering="none"), output="numpy")
+    ordered = cast(Any, SimpleFormula)(terms, _ordering="none")
+    spec = ModelSpec(formula=ordered, output="numpy")
     factors = {name: factor for factor, name in names.items()}
-    structure = spec.get_model_matrix(stand_ins).model_spec.structure
+    structure = cast(Any, spec.get_model_matrix(stand_ins)).model_spec.structure
     return [
         (
             term,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -89,7 +89,9 @@ class Encoder:
         problems, n_rows = Problems(), 0
         for frame in table.batches(variables, rows):
             numbers = {
-                name: scan.update(frame[name], problems, n_rows) for name, scan in scans.items()
+                name: values
+                for name, scan in scans.items()
+                if (values := scan.update(_series(frame, name), problems, n_rows)) is not None
             }
             for factor in expressions:
                 _evaluate(factor, numbers, problems, n_rows)
@@ -204,7 +206,9 @@ class Encoder:
                 continue
             for name in factor.variables:
                 if name not in numbers:
-                    numbers[name] = read_numbers(frame[name], name, problems, first_row=first_row)
+                    numbers[name] = read_numbers(
+                        _series(frame, name), name, problems, first_row=first_row
+                    )
             values[factor] = _evaluate(factor, numbers, problems, first_row)
         problems.check()
         return {name: design.fill(values, len(frame)) for name, design in wanted.items()}
@@ -276,9 +280,13 @@ def _factors(formulas: Iterable[Formula]) -> tuple[Factor, ...]:
     return tuple(dict.fromkeys(f for formula in formulas for term in formula.terms for f in term))
 
 
+def _series(frame: pd.DataFrame, name: str) -> pd.Series:
+    return cast(pd.Series, frame[name])
+
+
 def _evaluate(
     factor: Factor,
-    numbers: Mapping[str, np.ndarray | None],
+    numbers: Mapping[str, np.ndarray],
     problems: Problems,
     first_row: int,
 ) -> np.ndarray:
@@ -304,7 +312,7 @@ def _codes(
     frame: pd.DataFrame, name: str, known: Sequence[Level], problems: Problems, first_row: int
 ) -> np.ndarray:
     """Positions of a column's values among the levels seen in training."""
-    codes, found = read_levels(frame[name], name, problems, first_row=first_row)
+    codes, found = read_levels(_series(frame, name), name, problems, first_row=first_row)
     places = {level: place for place, level in enumerate(known)}
     # The last entry serves the code -1 of a missing value, which has been noted already.
     table = np.array([places.get(level, -1) for level in found] + [-2], dtype=np.intp)

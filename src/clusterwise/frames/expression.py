@@ -258,7 +258,7 @@ def _walk(node: ast.expr, columns: Mapping[str, np.ndarray]) -> np.ndarray | np.
     match node:
         case ast.Name(id=name):
             return columns[name]
-        case ast.Constant(value=value):
+        case ast.Constant(value=int() | float() as value):
             return np.float64(value)
         case ast.BinOp(op=op, left=left, right=right):
             return _OPERATORS[type(op)](_walk(left, columns), _walk(right, columns))

@@ -189,12 +189,12 @@ def _widen(kind: pa.DataType | None, texts: pa.Array) -> pa.DataType | None:
 
     if texts.null_count == len(texts):
         return kind
-    # The reader of numbers skips blanks around them, the cast below does not.
-    texts = pc.call_function("utf8_trim_whitespace", [texts])
+    # The reader of numbers skips blanks around them, a cast does not.
+    trimmed = pc.call_function("utf8_trim_whitespace", [texts])
     numbers = [pa.int64(), pa.float64()]
     for candidate in numbers[numbers.index(kind) :] if kind in numbers else [*numbers, pa.bool_()]:
         try:
-            texts.cast(candidate)
+            (trimmed if candidate in numbers else texts).cast(candidate)
         except pa.ArrowInvalid:
             continue
         return candidate if kind in (None, *numbers, candidate) else pa.string()

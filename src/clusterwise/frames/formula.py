@@ -11,6 +11,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from clusterwise.core.errors import FormulaError
 from clusterwise.frames.expression import Factor
@@ -191,7 +192,7 @@ def _terms(text: str, tokens: list[Token]) -> tuple[tuple[Factor, ...], ...]:
     factors = {name: factor for factor, name in names.items()}
     try:
         _check_size(text, " ".join(pieces))
-        expanded = list(FormulaicFormula(" ".join(pieces)))
+        expanded = list(cast(Any, FormulaicFormula)(" ".join(pieces)))
     except (FormulaicError, RecursionError) as error:
         raise FormulaError(f"cannot expand the formula {text!r:.200}") from error
     terms = tuple(
@@ -210,7 +211,7 @@ def _check_size(text: str, algebra: str) -> None:
     from formulaic.parser import DefaultFormulaParser
     from formulaic.parser.types import ASTNode
 
-    nodes = [DefaultFormulaParser().get_ast(algebra)]
+    nodes: list[Any] = [DefaultFormulaParser().get_ast(algebra)]
     for node in nodes:
         if isinstance(node, ASTNode):
             nodes.extend(node.args)
@@ -221,7 +222,7 @@ def _check_size(text: str, algebra: str) -> None:
             inner = [sizes[id(argument)] for argument in node.args]
             symbol = node.operator.symbol
             if symbol in ("**", "^"):
-                size = max(inner[0], 1) ** int(str(node.args[1]))
+                size = max(inner[0], 1) ** int(str(list(node.args)[1]))
             elif symbol in ("*", ":"):
                 size = functools.reduce(operator.mul, inner) + (symbol == "*") * sum(inner)
             else:

@@ -77,7 +77,7 @@ class Table:
             yield from self._read(wanted, rows)
         else:
             for batch in self._read(self.names[:1], rows):
-                yield batch[[]]
+                yield batch.loc[:, []]
 
 
 def open_table(data: Any) -> Table:
@@ -184,7 +184,9 @@ def _columns_table(columns: Mapping[str, pd.Series | np.ndarray]) -> Table:
             first = next(iter(lengths))
             raise DataError(f"column {name!r} has {length} rows, column {first!r} {n_rows}")
     arrays = {
-        name: np.asarray(column) if isinstance(column.dtype, np.dtype) else column.array
+        name: np.asarray(column)
+        if isinstance(column.dtype, np.dtype)
+        else pd.array(column, copy=False)
         for name, column in columns.items()
     }
 
