@@ -1,9 +1,545 @@
-from clusterwise.assembly.units import in_data_units
+"""A fitted model: its answers in the data's own units and names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from clusterwise.assembly.layout import raw_rows
+from clusterwise.assembly.units import Values, in_data_units
+from clusterwise.core.errors import ClusterwiseWarning, OptionError
+from clusterwise.core.rows import BLOCK_ROWS
+from clusterwise.frames.table import open_table
+from clusterwise.inference.mixture import ScoredMixture
+from clusterwise.inference.predict import NormalMixture, in_row_chunks
+from clusterwise.inference.summary import Summary
+from clusterwise.model import Model, RandomState, as_generator
+from clusterwise.record import FitRecord
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    import xarray as xr
+
+KINDS = ("mean", "quantile", "interval", "density", "sample")
+_PREDICTION_DRAWS = 100
+
+
 class Fit:
-    @classmethod
-    def from_outcome(cls, model, engine, assembled, outcome, seconds):
-        s=cls(); s.model=model; s.assembled=assembled; s.outcome=outcome; s.seconds=seconds
-        s.values=in_data_units(assembled.prepared.layout,outcome.parameters)
-        s.log_likelihood=[o.log_likelihood for o in outcome.optima if o.chosen][0]-assembled.prepared.layout.log_scale*assembled.prepared.source.total_weight
-        s.restarts=[(round(o.log_likelihood-assembled.prepared.layout.log_scale*assembled.prepared.source.total_weight,5),o.reached,o.recipes,o.degenerate,o.chosen) for o in outcome.optima]
-        return s
+    """A fitted mixture of regressions; made by `Model.fit` or `load`.
+
+    Components are numbered from 0, the largest weight first.
+
+    Attributes
+    ----------
+    model : Model
+        What was fitted.
+    engine : str
+        Name of the engine.
+    log_likelihood : float
+        Log likelihood of all rows at the point estimates, on the data's scale.
+    objective : float
+        What the engine maximised: for EM the log likelihood plus the log prior up to a constant,
+        for variational inference the evidence lower bound (for Gibbs, of its start).
+    n_parameters : int
+        Free parameters: weights, identified coefficients and dispersions.
+    n_rows : int
+        Rows that were fitted.
+    converged : bool
+        Whether the engine met its tolerance; True for sampling.
+    n_iter : int
+        Iterations, epochs or sweeps.
+    history : numpy.ndarray
+        The objective after every iteration; for Gibbs the log likelihood of every draw.
+    restarts : pandas.DataFrame
+        Distinct optima: log likelihood, objective, how many of the starts reached each and from
+        which recipes, whether it is degenerate and why, and which was chosen.
+    notes : tuple of str
+        What is awkward about the data or the fit.
+    seconds : float
+        Wall time of the fit.
+
+    Examples
+    --------
+    >>> import numpy as np, clusterwise as cw
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.uniform(-1, 1, 300)
+    >>> y = np.where(rng.random(300) < 0.3, 3 * x, 1 - x) + 0.1 * rng.normal(size=300)
+    >>> fit = cw.Model("y ~ x").fit({"x": x, "y": y}, engine="em", random_state=0)
+    >>> fit.coefficients.round(1)
+               Intercept    x
+    component
+    0                1.0 -1.0
+    1                0.0  3.0
+    """
+
+    def __init__(self, model: Model, record: FitRecord) -> None:
+        self.model = model
+        self._record = record
+        self._values = in_data_units(record.layout, record.parameters)
+        self.engine = record.engine
+        self.log_likelihood = record.log_likelihood
+        self.objective = record.objective
+        self.n_parameters = record.n_parameters
+        self.n_rows = record.n_rows
+        self.converged = record.converged
+        self.n_iter = record.n_iter
+        self.history = record.history
+        self.restarts = pd.DataFrame(record.restarts)
+        self.notes = record.notes
+        self.seconds = record.seconds
+
+    def __repr__(self) -> str:
+        return (
+            f"<Fit of {self.model.formula!r}, {self.n_components} components, "
+            f"engine={self.engine!r}, log likelihood {self.log_likelihood:.6g}>"
+        )
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+        return self._record.n_components
+
+    @property
+    def bic(self) -> float:
+        """Bayesian information criterion, smaller is better; rows count with their weight."""
+        penalty = self.n_parameters * np.log(self._record.total_weight)
+        return float(penalty - 2 * self.log_likelihood)
+
+    @property
+    def icl(self) -> float:
+        """BIC plus twice the entropy of the memberships (Biernacki et al. 2000)."""
+        return self.bic + 2 * self._record.entropy
+
+    def warn_if_unsettled(self) -> None:
+        """Warn where the engine stopped before it met its tolerance."""
+        if not self.converged:
+            warnings.warn(
+                f"engine={self.engine!r} stopped after {self.n_iter} iterations before it "
+                "converged; raise max_iter (max_epochs for svi and memoized), or relax tol.",
+                ClusterwiseWarning,
+                stacklevel=3,
+            )
+
+    # -- estimates ------------------------------------------------------------------------------
+
+    @property
+    def _components(self) -> pd.RangeIndex:
+        return pd.RangeIndex(self.n_components, name="component")
+
+    @property
+    def _responses(self) -> list[tuple[str, int]]:
+        """Name and part number of each response."""
+        parts = enumerate(self._record.layout.parts)
+        return [(part.names[0], i) for i, part in parts if part.is_response]
+
+    @property
+    def _densities(self) -> list[int]:
+        return [i for i, part in enumerate(self._record.layout.parts) if not part.is_response]
+
+    @property
+    def weights(self) -> pd.Series:
+        """Mixing weights, largest first."""
+        return pd.Series(self._values.weights, self._components, name="weight")
+
+    @property
+    def coefficients(self) -> pd.DataFrame:
+        """Regression coefficients: one row a component, one column a term.
+
+        With several responses the columns are (response, term). Coefficients that the data do not
+        identify are 0; `not_identified` names them.
+        """
+        frames = {
+            name: pd.DataFrame(
+                self._values.parts[i].coefficients[:, :, 0],
+                index=self._components,
+                columns=pd.Index(self._record.layout.parts[i].terms),
+            )
+            for name, i in self._responses
+        }
+        return self._by_response(frames)
+
+    @property
+    def not_identified(self) -> tuple[tuple[str, str], ...]:
+        """(response, term) of the coefficients that the data do not identify."""
+        return tuple(
+            (name, term)
+            for name, i in self._responses
+            for j, term in enumerate(self._record.layout.parts[i].terms)
+            if j not in self._record.layout.parts[i].kept_terms
+        )
+
+    @property
+    def dispersion(self) -> pd.DataFrame:
+        """Residual standard deviation sigma of each component's regression."""
+        frames = {
+            name: pd.DataFrame(
+                {"sigma": np.sqrt(self._values.parts[i].covariance[:, 0, 0])},
+                index=self._components,
+            )
+            for name, i in self._responses
+        }
+        return self._by_response(frames)
+
+    def _by_response(self, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+        if len(frames) == 1:
+            return next(iter(frames.values()))
+        if not frames:
+            return pd.DataFrame(index=self._components)
+        return pd.concat(frames, axis=1)
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """Mean of each modelled covariate in each component."""
+        frames = [
+            pd.DataFrame(
+                self._values.parts[i].coefficients[:, 0, :],
+                index=self._components,
+                columns=pd.Index(self._modelled(i)),
+            )
+            for i in self._densities
+        ]
+        return pd.concat(frames, axis=1) if frames else pd.DataFrame(index=self._components)
+
+    def _modelled(self, i: int) -> list[str]:
+        part = self._record.layout.parts[i]
+        return [part.names[j] for j in part.kept_names]
+
+    @property
+    def covariances(self) -> list[pd.DataFrame]:
+        """Covariance matrix of the modelled covariates of each component."""
+        names = [name for i in self._densities for name in self._modelled(i)]
+        found = []
+        for k in range(self.n_components):
+            whole = np.zeros((len(names), len(names)))
+            at = 0
+            for i in self._densities:
+                block = self._values.parts[i].covariance[k]
+                whole[at : at + len(block), at : at + len(block)] = block
+                at += len(block)
+            found.append(pd.DataFrame(whole, index=names, columns=pd.Index(names)))
+        return found
+
+    def summary(self) -> Summary:
+        """Table of the components, with standard deviations where the engine gives any."""
+        columns: dict[str, np.ndarray] = {"weight": self._values.weights}
+        spread = self._spread
+        if spread is not None:
+            columns["weight (sd)"] = spread.weights
+        for name, i in self._responses:
+            prefix = "" if len(self._responses) == 1 else f"{name}: "
+            values = self._values.parts[i]
+            for j, term in enumerate(self._record.layout.parts[i].terms):
+                label = f"{prefix}{term}"
+                if (name, term) in self.not_identified:
+                    columns[f"{label} (not identified)"] = values.coefficients[:, j, 0]
+                    continue
+                columns[label] = values.coefficients[:, j, 0]
+                if spread is not None:
+                    columns[f"{label} (sd)"] = spread.parts[i].coefficients[:, j, 0]
+            columns[f"{prefix}sigma"] = np.sqrt(values.covariance[:, 0, 0])
+        for i in self._densities:
+            values = self._values.parts[i]
+            for j, name in zip(
+                self._record.layout.parts[i].kept_names, self._modelled(i), strict=True
+            ):
+                columns[f"mean of {name}"] = values.coefficients[:, 0, j]
+            for j, name in enumerate(self._modelled(i)):
+                columns[f"sd of {name}"] = np.sqrt(values.covariance[:, j, j])
+        best = self.restarts[self.restarts["chosen"]].iloc[0]
+        facts = (
+            f"{self.n_rows} rows, log likelihood {self.log_likelihood:.6f}, "
+            f"{self.n_parameters} parameters, BIC {self.bic:.4f}, ICL {self.icl:.4f}",
+            f"{self.engine}: {'converged' if self.converged else 'NOT converged'} after "
+            f"{self.n_iter} iterations in {self.seconds:.2f} s; {best['reached']} of "
+            f"{best['starts']} starts reached this optimum, {len(self.restarts)} optima seen",
+        )
+        title = f"Mixture of {self.n_components}: {self._describe()}"
+        table = pd.DataFrame(columns, index=self._components)
+        return Summary(title, facts, table, self.notes)
+
+    def _describe(self) -> str:
+        formulas = self.model.formula
+        text = ", ".join([formulas] if isinstance(formulas, str) else formulas or ["no response"])
+        densities = [name for i in self._densities for name in self._modelled(i)]
+        return text + (f"; density of {', '.join(densities)}" if densities else "")
+
+    @cached_property
+    def _spread(self) -> Values | None:
+        """Posterior standard deviations, shaped as the estimates."""
+        drawn = self._drawn_values
+        if drawn is None:
+            return None
+        return jax.tree.map(lambda leaf: leaf.std(axis=(0, 1)), drawn)
+
+    @property
+    def _drawn_values(self) -> Values | None:
+        draws = self._drawn
+        return None if draws is None else in_data_units(self._record.layout, draws)
+
+    @property
+    def _drawn(self) -> Any:
+        self._record = self._record.with_draws()
+        return self._record.draws
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Save to a folder that `load` reads: JSON and arrays, no pickle.
+
+        Parameters
+        ----------
+        path
+            A folder that does not exist, is empty, or holds a saved fit, which is replaced.
+
+        Raises
+        ------
+        FileError
+            Where the folder holds anything else or cannot be written.
+        """
+        from clusterwise.io import save
+
+        self._record = self._record.with_draws()
+        save(self.model, self._record, path)
+
+    @cached_property
+    def posterior(self) -> xr.DataTree:
+        """Draws as an ArviZ DataTree: weights, coefficients, sigma, means, covariance.
+
+        Dimensions are chain, draw, component, and coef or covariate; with several responses the
+        names of coefficients and sigma begin with the response's. Draws are relabelled to the
+        point fit's components.
+
+        Raises
+        ------
+        OptionError
+            For EM, which gives a point only.
+        """
+        from clusterwise.inference.posterior import posterior_tree
+
+        values = self._drawn_values
+        if values is None:
+            raise OptionError(
+                f"engine={self.engine!r} gives a point, not a posterior; fit with engine='vi' or "
+                "engine='gibbs'."
+            )
+        record = self._record
+        return posterior_tree(record.layout, values, record.log_density, record.engine)
+
+    # -- rows -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _expected(self) -> ScoredMixture:
+        """Scores under the engine's own expectations: a point, or those of q."""
+        moments = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.moments)
+        return ScoredMixture(self._record.block, moments)
+
+    @cached_property
+    def _predictive(self) -> tuple[ScoredMixture, Any]:
+        """Scores and parameters to average predictions over: draws where there are any."""
+        draws = self._drawn
+        if draws is None:
+            thinned = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
+        else:
+            flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
+            total = jax.tree.leaves(flat)[0].shape[0]
+            chosen = np.linspace(0, total - 1, min(total, _PREDICTION_DRAWS)).round().astype(int)
+            thinned = jax.tree.map(lambda leaf: leaf[chosen], flat)
+        return ScoredMixture.from_draws(self._record.block, thinned), thinned
+
+    def _parts(self, *, response: bool) -> list[int]:
+        """Blocks to score with: weights, densities, and the responses where asked for."""
+        found = [0, *(i + 1 for i in self._densities)]
+        if response:
+            found += [i + 1 for _, i in self._responses]
+        return sorted(found)
+
+    def _designs(self, *, response: bool, regressors: bool) -> list[str]:
+        found = []
+        for i, part in enumerate(self._record.layout.parts):
+            if not part.is_response:
+                found.append(part.kind)
+                continue
+            if regressors:
+                found.append(f"regressors:{i}")
+            if response:
+                found.append(part.kind)
+        return found
+
+    def _rows(self, data: Any, *, response: bool, regressors: bool) -> Iterator[np.ndarray]:
+        """Standardised rows of new data, block by block; columns that are not needed are zero."""
+        record = self._record
+        names = self._designs(response=response, regressors=regressors)
+        table = open_table(data)
+        columns = tuple(dict.fromkeys(v for d in names for v in record.encoder.variables(d)))
+        first = 0
+        for frame in table.batches(columns, BLOCK_ROWS):
+            arrays = record.encoder.encode(frame, names, first_row=first)
+            raw = raw_rows(record.encoder, record.design, arrays, len(frame))
+            first += len(frame)
+            yield record.layout.standardise(raw)
+
+    def responsibilities(self, data: Any, use_response: bool = True) -> np.ndarray:
+        """Probability of each component for each row.
+
+        Parameters
+        ----------
+        data
+            As for `Model.fit`.
+        use_response
+            Whether to condition on the response as well as on the covariates; without it the
+            data need not have the response.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n, n_components), rows summing to one. Averaged over draws for a sampled fit.
+        """
+        parts = self._parts(response=use_response)
+        sampled = self._record.log_density is not None
+        mixture = self._predictive[0] if sampled else self._expected
+        rows = self._rows(data, response=use_response, regressors=use_response)
+        return np.concatenate([mixture.responsibilities(block, parts) for block in rows])
+
+    def assign(self, data: Any, use_response: bool = True) -> np.ndarray:
+        """Most probable component of each row.
+
+        Parameters
+        ----------
+        data, use_response
+            As for `responsibilities`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n,) whole numbers, 0 the component with the largest weight.
+        """
+        return self.responsibilities(data, use_response).argmax(axis=1)
+
+    def score_samples(self, data: Any) -> np.ndarray:
+        """Log density of each row.
+
+        Parameters
+        ----------
+        data
+            As for `Model.fit`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n,): log p(x, y) if covariates are modelled, else log p(y | x), on the data's scale;
+            the posterior predictive density where there are draws.
+        """
+        mixture, _ = self._predictive
+        parts = self._parts(response=True)
+        rows = self._rows(data, response=True, regressors=True)
+        scored = [mixture.log_density(block, parts) for block in rows]
+        return np.concatenate(scored) - self._record.layout.log_scale
+
+    def predict(
+        self,
+        data: Any,
+        kind: str = "mean",
+        *,
+        q: float | Sequence[float] = (0.05, 0.5, 0.95),
+        level: float = 0.9,
+        n_samples: int = 100,
+        response: str | None = None,
+        random_state: RandomState = 0,
+    ) -> np.ndarray | pd.DataFrame:
+        """Predict the response given the covariates.
+
+        Clusters are weighted by p(z | x) under the joint model and by the mixing weights under
+        the conditional one; where there are draws, predictions are averaged over them.
+
+        Parameters
+        ----------
+        data
+            As for `Model.fit`; the response is needed for kind="density" only.
+        kind
+            "mean", "quantile", "interval", "density" (of the response in the data) or "sample".
+        q
+            Levels for kind="quantile".
+        level
+            Probability of the central interval.
+        n_samples
+            Draws for each row for kind="sample".
+        response
+            Which response, where the model has several; kind="mean" gives all.
+        random_state
+            For kind="sample".
+
+        Returns
+        -------
+        numpy.ndarray or pandas.DataFrame
+            mean (n,), or a frame with one column a response; quantile (n, len(q)); interval
+            (n, 2); density (n,); sample (n_samples, n).
+        """
+        if kind not in KINDS:
+            raise OptionError(f"kind={kind!r} is not known; use one of {', '.join(KINDS)}.")
+        if not self._responses:
+            raise OptionError("The model has no response to predict; give Model a formula.")
+        if kind == "mean" and response is None and len(self._responses) > 1:
+            names = [name for name, _ in self._responses]
+            return pd.DataFrame({n: self.predict(data, response=n) for n in names})
+        part = self._response_part(response)
+        levels = np.atleast_1d(np.asarray(q, float))
+        if kind == "interval":
+            levels = np.array([(1 - level) / 2, (1 + level) / 2])
+        if np.any((levels <= 0) | (levels >= 1)):
+            raise OptionError("q and level must lie strictly between 0 and 1.")
+        rng = as_generator(random_state)
+        found = []
+        for rows in self._rows(data, response=kind == "density", regressors=True):
+            for chunk in in_row_chunks(len(rows)):
+                mixture = self._normal_mixture(rows[chunk], part)
+                if kind == "mean":
+                    found.append(mixture.mean())
+                elif kind == "density":
+                    y = self._response_values(rows[chunk], part)
+                    found.append(np.exp(mixture.log_density(y[:, None])[:, 0]))
+                elif kind == "sample":
+                    found.append(mixture.sample(n_samples, rng))
+                else:
+                    found.append(mixture.quantile(levels))
+        return np.concatenate(found, axis=1 if kind == "sample" else 0)
+
+    def _response_part(self, response: str | None) -> int:
+        names = dict(self._responses)
+        if response is None and len(names) == 1:
+            return next(iter(names.values()))
+        if response not in names:
+            raise OptionError(f"response={response!r}: name one of {', '.join(map(repr, names))}.")
+        return names[response]
+
+    def _response_values(self, rows: np.ndarray, part: int) -> np.ndarray:
+        layout = self._record.layout
+        column = layout.parts[part].responses[0]
+        return rows[:, column] * layout.scale_of(column) + layout.shift_of(column)
+
+    def _normal_mixture(self, rows: np.ndarray, part: int) -> NormalMixture:
+        """The response of each row, given its covariates, over all draws."""
+        mixture, parameters = self._predictive
+        layout = self._record.layout
+        blocks = self._parts(response=False)
+        columns = list(layout.parts[part].regressors)
+        response = layout.parts[part].responses[0]
+        linear = parameters.parts[part + 1]
+        k = self.n_components
+        variance = np.broadcast_to(linear.covariance[:, :, 0, 0], (mixture.n_draws, k))
+        log_weights, means = [], []
+        for draw in range(mixture.n_draws):
+            scores = mixture.scores(rows, draw, blocks)
+            total = np.logaddexp.reduce(scores, axis=1)[:, None]
+            log_weights.append(scores - total - np.log(mixture.n_draws))
+            means.append(rows[:, columns] @ linear.coefficients[draw, :, :, 0].T)
+        scale = layout.scale_of(response)
+        return NormalMixture(
+            np.concatenate(log_weights, axis=1),
+            np.concatenate(means, axis=1) * scale + layout.shift_of(response),
+            np.sqrt(variance).ravel() * scale,
+        )

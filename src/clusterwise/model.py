@@ -159,6 +159,7 @@ class Model:
             Where the data or an option cannot be taken.
         """
         from clusterwise.fit import Fit
+        from clusterwise.record import make_record
 
         started = time.perf_counter()
         chosen = resolve_engine(engine)
@@ -169,7 +170,9 @@ class Model:
         with progress_reporter(progress) as report:
             assembled, outcome = _infer(spec, table, chosen, rng, report)
         seconds = time.perf_counter() - started
-        return Fit.from_outcome(self, chosen.name, assembled, outcome, seconds)
+        fit = Fit(self, make_record(chosen.name, assembled, outcome, seconds))
+        fit.warn_if_unsettled()
+        return fit
 
     def specification(self, names: Sequence[str] = ()) -> Specification:
         """Resolve every argument, given the data's column names.

@@ -102,9 +102,7 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
 
 def _features(layout: Layout) -> list[int]:
     """All columns but the constant, each once."""
-    found = {
-        i for part in layout.parts for i in (*part.regressors, *part.responses) if i
-    }
+    found = {i for part in layout.parts for i in (*part.regressors, *part.responses) if i}
     return sorted(found)
 
 
@@ -194,4 +192,3 @@ def _smallest(posterior: ProductPosterior, layout: Layout) -> tuple[str, ...]:
         f"its likelihood comes from component {k + 1}, whose {_name(layout, i)} is "
         f"{factor:.0f} times smaller than the pooled one",
     )
-

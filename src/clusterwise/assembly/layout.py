@@ -43,6 +43,11 @@ class Part:
     kept_terms: tuple[int, ...]
     kept_names: tuple[int, ...]
 
+    @property
+    def is_response(self) -> bool:
+        """Whether the part is a regression, not a density of covariates."""
+        return self.kind.startswith("response")
+
 
 class Column(NamedTuple):
     """A standardised column: which raw one, and what is taken from and divided out of it."""
@@ -141,9 +146,7 @@ class RawMoments:
         return float(self.mean[column]), float(np.sqrt(variance))
 
 
-def raw_design(
-    encoder: Encoder, responses: list[ResponseSpec], n_densities: int
-) -> RawDesign:
+def raw_design(encoder: Encoder, responses: list[ResponseSpec], n_densities: int) -> RawDesign:
     """Collect the raw columns that the parts need, each once."""
     parts = []
     names: list[str] = []
@@ -179,9 +182,7 @@ def raw_rows(
     return raw
 
 
-def make_layout(
-    design: RawDesign, moments: RawMoments, common_scale: dict[str, bool]
-) -> Layout:
+def make_layout(design: RawDesign, moments: RawMoments, common_scale: dict[str, bool]) -> Layout:
     """Decide on shifts and scales; every column is kept for now."""
     columns: list[Column] = []
     place: dict[Column, int] = {}

@@ -155,9 +155,7 @@ def _drop_aliased(
                 f"The coefficients of {', '.join(map(repr, lost))} are not identified: constant, "
                 "or a linear combination of the terms before. They are left out."
             )
-            new = replace(
-                new, regressors=select(part.regressors, kept), kept_terms=tuple(kept)
-            )
+            new = replace(new, regressors=select(part.regressors, kept), kept_terms=tuple(kept))
         if part.kind.startswith("covariates"):
             new, note = _drop_covariates(new, layout, gram, moments)
             notes += note

@@ -71,9 +71,7 @@ class AbstractBlock(eqx.Module):
         """Expected log density of each row under each cluster; exact at a point."""
 
     @abstractmethod
-    def statistics(
-        self, moments: Any, rows: Rows, resp: Float[Array, "k rows"]
-    ) -> Statistics:
+    def statistics(self, moments: Any, rows: Rows, resp: Float[Array, "k rows"]) -> Statistics:
         """Sufficient statistics, additive over rows; leaves lead with the cluster axis."""
 
     @abstractmethod

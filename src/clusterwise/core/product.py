@@ -121,9 +121,7 @@ class QuadraticProduct(AbstractBlock):
     ) -> Statistics:
         return packed_gram(rows.values, resp)
 
-    def cross_score(
-        self, moments: tuple[Any, ...], statistics: Statistics
-    ) -> Float[Array, "k l"]:
+    def cross_score(self, moments: tuple[Any, ...], statistics: Statistics) -> Float[Array, "k l"]:
         constant, factor = self.quadratic(moments)
         gram = unpack_gram(statistics, self.n_columns)
         square = jnp.swapaxes(factor, 1, 2) @ factor

@@ -77,7 +77,9 @@ class Stopping(NamedTuple):
 
 def begin(posterior: Any) -> Ascent:
     """State before the first iteration."""
-    return Ascent(posterior, jnp.asarray(-jnp.inf), jnp.asarray(jnp.inf), jnp.array(0), jnp.array(0))
+    return Ascent(
+        posterior, jnp.asarray(-jnp.inf), jnp.asarray(jnp.inf), jnp.array(0), jnp.array(0)
+    )
 
 
 def by_size(statistics: Any) -> Any:
@@ -221,7 +223,9 @@ def run_source(
 
 
 def _stopping(tol: float, max_iter: int, total_weight: float) -> Stopping:
-    return Stopping(jnp.asarray(tol, float), jnp.asarray(max_iter), jnp.asarray(total_weight, float))
+    return Stopping(
+        jnp.asarray(tol, float), jnp.asarray(max_iter), jnp.asarray(total_weight, float)
+    )
 
 
 def _result(state: Ascent, history: np.ndarray) -> AscentResult:

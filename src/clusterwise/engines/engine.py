@@ -17,9 +17,9 @@ from clusterwise.engines.ascent import (
     ModeProjection,
     Progress,
 )
-from clusterwise.engines.gibbs import Draws, run_gibbs
+from clusterwise.engines.gibbs import run_gibbs
 from clusterwise.engines.problem import Outcome, Problem
-from clusterwise.engines.search import Found, search
+from clusterwise.engines.search import Found, evaluate, search
 from clusterwise.engines.svi import run_memoized, run_stochastic
 
 _N_INIT = 32
@@ -88,8 +88,7 @@ class EM(AbstractEngine):
             rng=rng,
             progress=progress,
         )
-        parameters = _mode(found.best.posterior)
-        return _outcome(found, found.best, parameters, _moments(parameters))
+        return _outcome(problem, found, found.best, variational=False)
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,7 @@ class VI(AbstractEngine):
 
     def run(self, problem: Problem, rng: np.random.Generator, progress: Progress) -> Outcome:
         found = _variational(self, problem, rng, progress)
-        posterior = found.best.posterior
-        return _outcome(found, found.best, _mode(posterior), _moments(posterior))
+        return _outcome(problem, found, found.best, variational=True)
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class SVI(AbstractEngine):
             key=_key(rng),
             progress=progress,
         )
-        return _outcome(found, result, _mode(result.posterior), _moments(result.posterior))
+        return _outcome(problem, found, result, variational=True)
 
 
 @dataclass(frozen=True)
@@ -233,7 +231,7 @@ class MemoizedVI(AbstractEngine):
             tol=self.tol,
             progress=progress,
         )
-        return _outcome(found, result, _mode(result.posterior), _moments(result.posterior))
+        return _outcome(problem, found, result, variational=True)
 
 
 @dataclass(frozen=True)
@@ -288,9 +286,18 @@ class Gibbs(AbstractEngine):
             progress=progress,
         )
         mean = _mean(jax.tree.map(jnp.asarray, draws.parameters))
-        outcome = _outcome(found, found.best, mean, _moments(mean), draws)
-        return outcome._replace(
-            history=draws.log_density.mean(axis=0), n_iter=self.num_warmup + self.num_samples
+        moments = _moments(mean)
+        log_likelihood, entropy = evaluate(problem, moments)
+        return _outcome(problem, found, found.best, variational=True)._replace(
+            parameters=mean,
+            moments=moments,
+            converged=True,
+            n_iter=self.num_warmup + self.num_samples,
+            history=draws.log_density.mean(axis=0),
+            draws=draws,
+            draws_from_posterior=False,
+            log_likelihood=log_likelihood,
+            entropy=entropy,
         )
 
 
@@ -329,23 +336,24 @@ def _on_sample(problem: Problem) -> Problem:
     return problem._replace(source=problem.sample)
 
 
-def _outcome(
-    found: Found,
-    result: AscentResult,
-    parameters: Any,
-    moments: Any,
-    draws: Draws | None = None,
-) -> Outcome:
+def _outcome(problem: Problem, found: Found, result: AscentResult, *, variational: bool) -> Outcome:
+    parameters = _mode(result.posterior)
+    moments = _moments(result.posterior if variational else parameters)
+    log_likelihood, entropy = evaluate(problem, _moments(parameters))
     return Outcome(
-        result.posterior,
-        parameters,
-        moments,
-        result.converged,
-        result.n_iter,
-        result.history,
-        found.optima,
-        found.n_starts,
-        draws,
+        posterior=result.posterior,
+        parameters=parameters,
+        moments=moments,
+        converged=result.converged,
+        n_iter=result.n_iter,
+        history=result.history,
+        optima=found.optima,
+        n_starts=found.n_starts,
+        draws=None,
+        draws_from_posterior=variational,
+        objective=result.objective,
+        log_likelihood=log_likelihood,
+        entropy=entropy,
     )
 
 
@@ -373,6 +381,8 @@ def _check_at_least(engine: Any, **least: float) -> None:
         value = getattr(engine, name)
         number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
         if not number or not value >= bound:
-            raise OptionError(f"{type(engine).__name__}({name}={value!r}) must be at least {bound}.")
+            raise OptionError(
+                f"{type(engine).__name__}({name}={value!r}) must be at least {bound}."
+            )
         if isinstance(bound, int) and name not in ("tol", "delay") and int(value) != value:
             raise OptionError(f"{type(engine).__name__}({name}={value!r}) must be a whole number.")

@@ -48,7 +48,7 @@ class Optimum(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What an engine found."""
+    """What an engine found; `draws_from_posterior` where its posterior can be sampled."""
 
     posterior: Any
     parameters: Any
@@ -59,3 +59,7 @@ class Outcome(NamedTuple):
     optima: list[Optimum]
     n_starts: int
     draws: Draws | None
+    draws_from_posterior: bool
+    objective: float
+    log_likelihood: float
+    entropy: float

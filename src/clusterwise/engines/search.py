@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.block import AbstractBlock
@@ -22,7 +23,7 @@ from clusterwise.engines.ascent import (
 )
 from clusterwise.engines.problem import Optimum, Problem
 from clusterwise.engines.start import Start, portfolio
-from clusterwise.engines.step import expectation_program, score_program, start_program
+from clusterwise.engines.step import Totals, expectation_program, score_program, start_program
 
 _SHORT_ITERATIONS = 200
 _SHORT_TOL = 1e-6
@@ -187,6 +188,18 @@ def _group(runs: list[_Run], tolerance: float) -> list[_Run]:
     return groups
 
 
+def evaluate(problem: Problem, moments: Any) -> tuple[float, float]:
+    """Log density of all rows at these moments, and the entropy of their memberships."""
+    totals = problem.source.sum(partial(expectation_program, problem.block, moments))
+    return float(totals.log_density), float(_entropy(problem.block, moments, totals))
+
+
+@jax.jit
+def _entropy(block: AbstractBlock, moments: Any, totals: Totals) -> jax.Array:
+    score = jnp.trace(block.cross_score(moments, totals.statistics))
+    return jnp.maximum(totals.log_density - score, 0.0)
+
+
 def _criterion(problem: Problem, total_weight: float, run: _Run) -> float:
     return run.result.objective - problem.spuriousness(run.result.posterior) / np.sqrt(total_weight)
 
@@ -202,8 +215,7 @@ def _judge(problem: Problem, groups: list[_Run], n_starts: int) -> Found:
     optima = []
     for run in groups:
         result = run.result
-        moments = _mode_moments(result.posterior)
-        totals = problem.source.sum(partial(expectation_program, problem.block, moments))
+        log_likelihood, _ = evaluate(problem, _mode_moments(result.posterior))
         reasons = problem.collapsed(result.posterior)
         if run is not chosen and result.objective > chosen.result.objective:
             reasons = reasons or problem.smallest(result.posterior)
@@ -212,7 +224,7 @@ def _judge(problem: Problem, groups: list[_Run], n_starts: int) -> Found:
             Optimum(
                 result.posterior,
                 result.objective,
-                float(totals.log_density),
+                log_likelihood,
                 len(run.recipes),
                 tuple(name for name, _ in counts),
                 reasons,

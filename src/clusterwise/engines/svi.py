@@ -224,4 +224,3 @@ def run_memoized(
     return AscentResult(
         state.posterior, history[-1], np.asarray(history), converged, len(history) - 1
     )
-

@@ -99,8 +99,8 @@ class InverseWishart(AbstractCovariance):
         q = self.scale.shape[-1]
         log_det = -point_precision(covariance).log_det
         scale_log_det = -2 * _log_diagonal(_inverse_cholesky(self.scale))
-        normaliser = (
-            self.dof / 2 * (scale_log_det - q * jnp.log(2)) - multigammaln_batch(self.dof / 2, q)
+        normaliser = self.dof / 2 * (scale_log_det - q * jnp.log(2)) - multigammaln_batch(
+            self.dof / 2, q
         )
         trace = _trace_solve(covariance, self.scale)
         return jnp.sum(normaliser - (self.dof + q + 1) / 2 * log_det - trace / 2)

@@ -114,10 +114,9 @@ class MatrixNormal(AbstractPosterior):
         whitening = _whitening(self.precision)
         trace = jnp.einsum("kip,kpr,kir->", whitening, prior.precision, whitening)
         log_ratio = jnp.sum(_log_det(self.precision) - _log_det(prior.precision))
-        return (
-            0.5 * (q * (log_ratio - k * p + trace) + prior._distance(self.mean, precision))
-            + self.covariance.kl(prior.covariance)
-        )
+        return 0.5 * (
+            q * (log_ratio - k * p + trace) + prior._distance(self.mean, precision)
+        ) + self.covariance.kl(prior.covariance)
 
 
 def _for_each_cluster(precision: Precision, k: int) -> Precision:

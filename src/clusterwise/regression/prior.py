@@ -154,9 +154,7 @@ def _explicit(
     return standard_mean, standard_precision, _explicit_covariance(frame, options, prior, what)
 
 
-def _row_precision(
-    prior: Any, options: LinearOptions, p: int, q: int, what: str
-) -> np.ndarray:
+def _row_precision(prior: Any, options: LinearOptions, p: int, q: int, what: str) -> np.ndarray:
     """Precision of the coefficients in units of the residual variance."""
     if isinstance(prior, NormalInverseWishart):
         return np.eye(p) * prior.mean_precision

@@ -78,6 +78,8 @@ class DiskStore(AbstractStore):
         while done < view.nbytes:
             count = os.preadv(self._file.fileno(), [view[done:]], offset + done)
             if not count:
-                raise FileError("The temporary file with the encoded rows was cut short; fit again.")
+                raise FileError(
+                    "The temporary file with the encoded rows was cut short; fit again."
+                )
             done += count
         return array

@@ -1,0 +1,277 @@
+"""Saved fits: a folder with `model.json` and `arrays.npz`; nothing in it can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clusterwise.assembly.layout import Column, Layout, Part, RawDesign
+from clusterwise.core.errors import ClusterwiseError, FileError
+from clusterwise.core.product import ProductParameters
+from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.fit import Fit
+from clusterwise.frames.encoder import Encoder
+from clusterwise.model import Model
+from clusterwise.posteriors.dirichlet import WeightMoments, Weights
+from clusterwise.posteriors.matrix_normal import LinearMoments, LinearParameters
+from clusterwise.posteriors.covariance import Precision
+from clusterwise.posteriors.specification import (
+    Gamma,
+    Normal,
+    NormalInverseGamma,
+    NormalInverseWishart,
+)
+from clusterwise.record import FitRecord
+from clusterwise.responses.gaussian import Gaussian
+from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
+
+SCHEMA = 1
+_JSON = "model.json"
+_ARRAYS = "arrays.npz"
+_MARK = "clusterwise fit"
+
+# Only these are made from what a file says.
+_SPECIFICATIONS = {
+    kind.__name__: kind
+    for kind in (
+        Dirichlet,
+        DirichletProcess,
+        Gamma,
+        Gaussian,
+        GaussianCovariates,
+        Normal,
+        NormalInverseGamma,
+        NormalInverseWishart,
+        PitmanYor,
+    )
+}
+_SCALARS = (
+    "engine",
+    "n_rows",
+    "total_weight",
+    "n_parameters",
+    "log_likelihood",
+    "objective",
+    "entropy",
+    "converged",
+    "n_iter",
+    "seconds",
+)
+
+
+def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
+    """Write a fit to a folder, replacing one that holds a fit and nothing else."""
+    folder = Path(path)
+    _check_replaceable(folder)
+    arrays = {"history": record.history, "order": record.order}
+    arrays |= _flatten("parameters", record.parameters)
+    arrays |= _flatten("moments", record.moments)
+    if record.draws is not None:
+        arrays |= _flatten("draws", record.draws)
+    if record.log_density is not None:
+        arrays["log_density"] = record.log_density
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".clusterwise-", dir=folder.parent))
+    except OSError as error:
+        raise FileError(f"Cannot write {str(folder)!r}: {error.strerror}.") from error
+    try:
+        np.savez(scratch / _ARRAYS, **arrays)
+        digest = hashlib.sha256((scratch / _ARRAYS).read_bytes()).hexdigest()
+        text = json.dumps(_document(model, record, digest), indent=1)
+        (scratch / _JSON).write_text(text, encoding="utf-8")
+        scratch.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    except OSError as error:
+        raise FileError(f"Cannot write {str(folder)!r}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load(path: str | os.PathLike[str]) -> Fit:
+    """Read a fit that `Fit.save` or `clusterwise fit` wrote.
+
+    Parameters
+    ----------
+    path
+        The folder of the fit.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    FileError
+        Where the folder is not a fit, is damaged, or was written by a newer version.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, clusterwise as cw
+    >>> data = {"x": np.arange(20.0), "y": np.arange(20.0) % 7}
+    >>> fit = cw.Model("y ~ x", n_components=1).fit(data, engine="em", random_state=0)
+    >>> folder = tempfile.mkdtemp()
+    >>> fit.save(folder)
+    >>> bool(cw.load(folder).log_likelihood == fit.log_likelihood)
+    True
+    """
+    folder = Path(path)
+    if not (folder / _JSON).is_file():
+        raise FileError(
+            f"{str(folder)!r} holds no saved fit (no {_JSON}); give the folder that was saved, or "
+            "the 'model' folder of a command-line fit."
+        )
+    try:
+        document = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+        if document["format"] != _MARK:
+            raise KeyError("format")
+        schema = int(document["schema"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{str(folder / _JSON)!r} is damaged; fit and save again.") from error
+    if schema > SCHEMA:
+        raise FileError(
+            f"{str(folder)!r} was saved by a newer version (schema {schema}; this one reads up to "
+            f"{SCHEMA}); upgrade clusterwise."
+        )
+    try:
+        content = (folder / _ARRAYS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != document["arrays_sha256"]:
+            raise ValueError("checksum")
+        with np.load(folder / _ARRAYS, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return Fit(_model(document["model"]), _record(document, arrays))
+    except (OSError, KeyError, TypeError, ValueError, IndexError, zipfile.BadZipFile) as error:
+        if isinstance(error, ClusterwiseError) and not isinstance(error, FileError):
+            raise FileError(f"{str(folder)!r} is damaged: {error}") from error
+        raise FileError(f"{str(folder)!r} is damaged or incomplete; fit and save again.") from error
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileError(f"{str(folder)!r} exists and is not a folder; choose another path.")
+    names = {entry.name for entry in folder.iterdir()}
+    if names and names != {_JSON, _ARRAYS}:
+        raise FileError(
+            f"{str(folder)!r} exists and is not a saved fit; choose another path or empty it."
+        )
+
+
+def _document(model: Model, record: FitRecord, digest: str) -> dict[str, Any]:
+    from clusterwise import __version__
+
+    return {
+        "format": _MARK,
+        "schema": SCHEMA,
+        "version": __version__,
+        "arrays_sha256": digest,
+        "model": {f.name: _encode(getattr(model, f.name)) for f in fields(model)},
+        "encoder": record.encoder.to_dict(),
+        "design": {"names": record.design.names, "parts": record.design.parts},
+        "layout": asdict(record.layout),
+        "restarts": record.restarts,
+        "notes": record.notes,
+        **{name: getattr(record, name) for name in _SCALARS},
+    }
+
+
+def _encode(value: Any) -> Any:
+    """Specifications as {"kind": ..., arguments}, arrays as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        arguments = {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
+        return {"kind": type(value).__name__, **arguments}
+    if isinstance(value, dict):
+        return {"kind": "dict", "items": {key: _encode(item) for key, item in value.items()}}
+    if isinstance(value, (list, tuple)):
+        return [_encode(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    rest = dict(value)
+    kind = rest.pop("kind")
+    if kind == "dict":
+        return {key: _decode(item) for key, item in rest["items"].items()}
+    return _SPECIFICATIONS[kind](**{key: _decode(item) for key, item in rest.items()})
+
+
+def _model(document: dict[str, Any]) -> Model:
+    return Model(**{key: _decode(value) for key, value in document.items()})
+
+
+def _record(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecord:
+    saved = document["layout"]
+    layout = Layout(
+        tuple(saved["raw_names"]),
+        tuple(Column(int(raw), float(a), float(b)) for raw, a, b in saved["columns"]),
+        tuple(
+            Part(**{k: tuple(v) if isinstance(v, list) else v for k, v in part.items()})
+            for part in saved["parts"]
+        ),
+    )
+    parts = tuple(
+        (kind, tuple(terms), tuple(names), bool(shifted))
+        for kind, terms, names, shifted in document["design"]["parts"]
+    )
+    return FitRecord(
+        encoder=Encoder.from_dict(document["encoder"]),
+        design=RawDesign(tuple(document["design"]["names"]), parts),
+        layout=layout,
+        parameters=_parameters("parameters", layout, arrays),
+        moments=_moments(layout, arrays),
+        draws=_parameters("draws", layout, arrays) if "draws.0.0" in arrays else None,
+        log_density=arrays.get("log_density"),
+        posterior=None,
+        order=arrays["order"],
+        history=arrays["history"],
+        restarts=document["restarts"],
+        notes=tuple(document["notes"]),
+        **{name: document[name] for name in _SCALARS},
+    )
+
+
+def _flatten(name: str, tree: Any) -> dict[str, np.ndarray]:
+    """Arrays of each part in order of the fields."""
+    import jax
+
+    parts = tree.parts if isinstance(tree, ProductParameters) else tree
+    return {
+        f"{name}.{i}.{j}": np.asarray(leaf)
+        for i, part in enumerate(parts)
+        for j, leaf in enumerate(jax.tree.leaves(part))
+    }
+
+
+def _parameters(name: str, layout: Layout, arrays: dict[str, np.ndarray]) -> ProductParameters:
+    weights = Weights(arrays[f"{name}.0.0"], arrays[f"{name}.0.1"])
+    linear = (
+        LinearParameters(arrays[f"{name}.{i}.0"], arrays[f"{name}.{i}.1"])
+        for i in range(1, len(layout.parts) + 1)
+    )
+    return ProductParameters((weights, *linear))
+
+
+def _moments(layout: Layout, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
+    found: list[Any] = [WeightMoments(arrays["moments.0.0"], arrays["moments.0.1"])]
+    for i in range(1, len(layout.parts) + 1):
+        coefficients, whitening, log_det, spread = (arrays[f"moments.{i}.{j}"] for j in range(4))
+        found.append(LinearMoments(coefficients, Precision(whitening, log_det), spread))
+    return tuple(found)

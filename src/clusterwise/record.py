@@ -1,0 +1,161 @@
+"""What a fit keeps: plain numbers in standard units, and what is needed to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from clusterwise.assembly.assemble import Assembled
+from clusterwise.assembly.build import make_block
+from clusterwise.assembly.layout import Layout, RawDesign
+from clusterwise.core.product import ProductParameters, QuadraticProduct
+from clusterwise.core.runtime import double_precision
+from clusterwise.engines.problem import Outcome
+from clusterwise.frames.encoder import Encoder
+
+VARIATIONAL_DRAWS = 1000
+_EMPTY_ROWS = 1.0
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """Numbers of a fit, its components in order of weight.
+
+    `draws` and `log_density` lead with (chain, draw); `posterior` is there until draws are made
+    of a variational fit.
+    """
+
+    engine: str
+    encoder: Encoder
+    design: RawDesign
+    layout: Layout
+    parameters: ProductParameters
+    moments: tuple[Any, ...]
+    draws: ProductParameters | None
+    log_density: np.ndarray | None
+    posterior: Any
+    order: np.ndarray
+    n_rows: int
+    total_weight: float
+    n_parameters: int
+    log_likelihood: float
+    objective: float
+    entropy: float
+    converged: bool
+    n_iter: int
+    history: np.ndarray
+    restarts: list[dict[str, Any]]
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+        return self.order.size
+
+    @property
+    def block(self) -> QuadraticProduct:
+        """The model over the layout's columns."""
+        return make_block(self.layout)
+
+    @double_precision
+    def with_draws(self) -> FitRecord:
+        """The record with draws of its posterior, where it has one."""
+        if self.draws is not None or self.posterior is None:
+            return self
+        keys = jax.random.split(jax.random.key(self.n_rows), VARIATIONAL_DRAWS)
+        draws = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _sample(self.posterior, keys))
+        return replace(self, draws=reorder(draws, self.order, axis=2), posterior=None)
+
+
+@jax.jit
+def _sample(posterior: Any, keys: jax.Array) -> Any:
+    return jax.vmap(posterior.sample)(keys)
+
+
+def reorder(tree: Any, order: np.ndarray, axis: int) -> Any:
+    """Reorder the component axis of every array that has one."""
+
+    def take(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        has_components = array.ndim > axis and array.shape[axis] == order.size
+        return np.take(array, order, axis=axis) if has_components else array
+
+    return jax.tree.map(take, tree)
+
+
+def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: float) -> FitRecord:
+    """Collect what is kept of an engine's outcome."""
+    prepared = assembled.prepared
+    weights = np.asarray(outcome.parameters.parts[0].log_weights)
+    order = np.argsort(-weights, kind="stable")
+    total = prepared.source.total_weight
+    shift = total * prepared.layout.log_scale
+    draws = outcome.draws
+    return FitRecord(
+        engine=engine,
+        encoder=assembled.encoder,
+        design=assembled.design,
+        layout=prepared.layout,
+        parameters=reorder(outcome.parameters, order, axis=0),
+        moments=reorder(outcome.moments, order, axis=0),
+        draws=None if draws is None else reorder(draws.parameters, order, axis=2),
+        log_density=None if draws is None else draws.log_density - shift,
+        posterior=outcome.posterior if outcome.draws_from_posterior else None,
+        order=order,
+        n_rows=prepared.source.n_rows,
+        total_weight=total,
+        n_parameters=assembled.n_parameters,
+        log_likelihood=outcome.log_likelihood - shift,
+        objective=outcome.objective - shift,
+        entropy=outcome.entropy,
+        converged=outcome.converged,
+        n_iter=outcome.n_iter,
+        history=outcome.history - shift,
+        restarts=_restarts(outcome, shift),
+        notes=(*prepared.notes, *_notes(outcome, np.exp(weights[order]) * total)),
+        seconds=seconds,
+    )
+
+
+def _restarts(outcome: Outcome, shift: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "log_likelihood": optimum.log_likelihood - shift,
+            "objective": optimum.objective - shift,
+            "reached": optimum.reached,
+            "starts": outcome.n_starts,
+            "recipes": ", ".join(optimum.recipes),
+            "degenerate": bool(optimum.degenerate),
+            "reason": "; ".join(optimum.degenerate),
+            "chosen": optimum.chosen,
+        }
+        for optimum in outcome.optima
+    ]
+
+
+def _notes(outcome: Outcome, rows: np.ndarray) -> list[str]:
+    notes = []
+    empty = np.flatnonzero(rows < _EMPTY_ROWS)
+    if empty.size:
+        named = ", ".join(map(str, empty))
+        notes.append(
+            f"Empty components (fewer than one row): {named}. They stay at their prior; fewer "
+            "clusters than asked for are supported."
+        )
+    chosen = next(o for o in outcome.optima if o.chosen)
+    if chosen.degenerate:
+        notes.append(
+            f"The chosen optimum is degenerate: {'; '.join(chosen.degenerate)}. Use "
+            "prior='default' or fewer components."
+        )
+    better = [o for o in outcome.optima if o.degenerate and o.objective > chosen.objective]
+    if better:
+        notes.append(
+            f"{len(better)} optima with a higher objective are degenerate and were not chosen; "
+            "see restarts."
+        )
+    return notes

@@ -1,0 +1,491 @@
+"""What the laws are run over: blocks with their SciPy counterparts, models made of them, engines.
+
+A new block joins by one `Part` and one entry of `CASES`, a new engine by one entry of `ENGINES`.
+Rows have five columns: the constant, two regressors, two responses.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import integrate, linalg, special, stats
+
+from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
+from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
+from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_block, run_source
+from clusterwise.engines.engine import EM, SVI, VI, AbstractEngine, Gibbs, MemoizedVI
+from clusterwise.engines.gibbs import run_gibbs
+from clusterwise.engines.svi import run_memoized, run_stochastic
+from clusterwise.posteriors.covariance import (
+    AbstractCovariance,
+    InverseGamma,
+    InverseWishart,
+    KnownCovariance,
+)
+from clusterwise.posteriors.dirichlet import DirichletPosterior, Weights
+from clusterwise.posteriors.matrix_normal import LinearParameters, MatrixNormal
+from clusterwise.posteriors.specification import Gamma
+from clusterwise.regression.linear_gaussian import LinearGaussian
+from clusterwise.sources.source import Source
+from clusterwise.sources.store import AbstractStore, MemoryStore
+from clusterwise.weights.mixing import MixingWeights
+from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
+
+N_COLUMNS = 5
+N_CLUSTERS = 3
+N_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Part:
+    """One block, its priors, and what SciPy says about it.
+
+    Parameters
+    ----------
+    block
+        The block.
+    prior, flat
+        A proper prior and one that gives maximum likelihood, for some clusters; None: there is
+        none.
+    draw
+        Random parameters.
+    log_density
+        (n, k) log density of rows under parameters.
+    log_marginal
+        Log density of rows given their labels, the parameters integrated out under `prior`.
+    """
+
+    block: Any
+    prior: Callable[[int], Any]
+    flat: Callable[[int], Any] | None
+    draw: Callable[[np.random.Generator, int], Any]
+    log_density: Callable[[Any, np.ndarray], np.ndarray]
+    log_marginal: Callable[[np.ndarray, np.ndarray, int], float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model: a product of parts, the weights first."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def block(self) -> QuadraticProduct:
+        return QuadraticProduct(tuple(part.block for part in self.parts), N_COLUMNS)
+
+    @property
+    def has_flat(self) -> bool:
+        return all(part.flat is not None for part in self.parts)
+
+    def prior(self, k: int = N_CLUSTERS) -> ProductPosterior:
+        return ProductPosterior(tuple(part.prior(k) for part in self.parts))
+
+    def flat(self, k: int = N_CLUSTERS) -> ProductPosterior:
+        return ProductPosterior(tuple(part.flat(k) for part in self.parts if part.flat))
+
+    def draw(self, rng: np.random.Generator, k: int = N_CLUSTERS) -> ProductParameters:
+        return ProductParameters(tuple(part.draw(rng, k) for part in self.parts))
+
+    def log_density(self, parameters: ProductParameters, values: np.ndarray) -> np.ndarray:
+        pairs = zip(self.parts, parameters.parts, strict=True)
+        return sum(part.log_density(value, values) for part, value in pairs)
+
+    def log_evidence(self, values: np.ndarray, k: int) -> float:
+        """Exact log evidence by summing over all labelings."""
+        return float(special.logsumexp(self.log_labelings(values, k)[1]))
+
+    def log_labelings(self, values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """All labelings of the rows, and the log density of each with the rows."""
+        labelings = np.array(list(itertools.product(range(k), repeat=len(values))))
+        log_joint = [
+            sum(part.log_marginal(values, labels, k) for part in self.parts)
+            for labels in labelings
+        ]
+        return labelings, np.array(log_joint)
+
+
+# Weights
+
+
+def _dirichlet_marginal(concentration: float) -> Callable[..., float]:
+    def log_marginal(values: np.ndarray, labels: np.ndarray, k: int) -> float:
+        alpha = np.full(k, concentration)
+        count = np.bincount(labels, minlength=k)
+        return float(
+            special.gammaln(alpha.sum())
+            - special.gammaln(alpha.sum() + count.sum())
+            + np.sum(special.gammaln(alpha + count) - special.gammaln(alpha))
+        )
+
+    return log_marginal
+
+
+def _stick_marginal(discount: float, concentration: float | Gamma) -> Callable[..., float]:
+    @cache
+    def of_counts(count: tuple[int, ...]) -> float:
+        k = len(count)
+        later = np.array([sum(count[j + 1 :]) for j in range(k - 1)])
+        own = np.array(count[:-1])
+
+        def log_given(value: float) -> float:
+            second = value + discount * np.arange(1, k)
+            gain = special.betaln(1 - discount + own, second + later)
+            return float(np.sum(gain - special.betaln(1 - discount, second)))
+
+        if not isinstance(concentration, Gamma):
+            return log_given(concentration)
+        prior = stats.gamma(concentration.shape, scale=1 / concentration.rate)
+        total, _ = integrate.quad(
+            lambda value: prior.pdf(value) * np.exp(log_given(value)), 0, np.inf, epsabs=0
+        )
+        return float(np.log(total))
+
+    def log_marginal(values: np.ndarray, labels: np.ndarray, k: int) -> float:
+        return of_counts(tuple(int(c) for c in np.bincount(labels, minlength=k)))
+
+    return log_marginal
+
+
+def _log_weights(parameters: Weights, values: np.ndarray) -> np.ndarray:
+    k = parameters.log_weights.shape[0]
+    return np.broadcast_to(np.asarray(parameters.log_weights), (len(values), k))
+
+
+def _dirichlet(concentration: float) -> Part:
+    def draw(rng: np.random.Generator, k: int) -> Weights:
+        weights = rng.dirichlet(np.full(k, 3.0))
+        return Weights(jnp.asarray(np.log(weights)), jnp.asarray(concentration * k))
+
+    return Part(
+        MixingWeights(),
+        lambda k: Dirichlet(concentration).prior(k, flat=False),
+        lambda k: Dirichlet(concentration).prior(k, flat=True),
+        draw,
+        _log_weights,
+        _dirichlet_marginal(concentration),
+    )
+
+
+def _sticks(specification: DirichletProcess | PitmanYor) -> Part:
+    concentration = specification.concentration
+    discount = getattr(specification, "discount", 0.0)
+
+    def draw(rng: np.random.Generator, k: int) -> Weights:
+        weights = rng.dirichlet(np.full(k, 3.0))
+        known = not isinstance(concentration, Gamma)
+        value = concentration if known else rng.gamma(3.0) / 2
+        return Weights(jnp.asarray(np.log(weights)), jnp.asarray(value, float))
+
+    return Part(
+        MixingWeights(),
+        lambda k: specification.prior(k, flat=False),
+        None,
+        draw,
+        _log_weights,
+        _stick_marginal(discount, concentration),
+    )
+
+
+# Linear Gaussian parts
+
+
+def _row_precision(p: int) -> np.ndarray:
+    return np.eye(p) * 0.7 + 0.2
+
+
+def _prior_mean(p: int, q: int) -> np.ndarray:
+    return 0.3 * np.arange(p * q).reshape(p, q) / (p * q) - 0.1
+
+
+def _known_value(q: int) -> np.ndarray:
+    return np.eye(q) * 0.6 + 0.2
+
+
+def _covariance_prior(form: str, t: int, q: int, flat: bool) -> AbstractCovariance:
+    if form == "known":
+        return KnownCovariance(jnp.asarray(_known_value(q))[None])
+    if form == "full":
+        dof = 1e-9 if flat else q + 2.5
+        scale = dof * (np.eye(q) * 0.5 + 0.1)
+        return InverseWishart(jnp.full(t, dof), jnp.tile(jnp.asarray(scale), (t, 1, 1)))
+    shape = 1e-9 if flat else 2.5
+    r = q if form == "diag" else 1
+    rate = shape * (0.4 + 0.2 * np.arange(r))
+    return InverseGamma(jnp.full((t, r), shape), jnp.tile(jnp.asarray(rate), (t, 1)), q)
+
+
+def _random_covariance(rng: np.random.Generator, form: str, t: int, q: int) -> np.ndarray:
+    if form == "known":
+        return _known_value(q)[None]
+    if form == "full":
+        return stats.wishart(q + 3, np.eye(q) / 3).rvs(t, random_state=rng).reshape(t, q, q)
+    variances = rng.gamma(3.0, 0.3, size=(t, q if form == "diag" else 1))
+    return np.broadcast_to(variances, (t, q))[:, :, None] * np.eye(q)
+
+
+def _matrix_marginal(
+    errors: Sequence[np.ndarray], spreads: Sequence[np.ndarray], dof: float, scale: np.ndarray
+) -> float:
+    """Log density of matrix-t errors that share one inverse Wishart covariance."""
+    n, q = sum(len(error) for error in errors), scale.shape[0]
+    scatter = scale + sum(
+        error.T @ np.linalg.solve(spread, error)
+        for error, spread in zip(errors, spreads, strict=True)
+    )
+    return float(
+        special.multigammaln((dof + n) / 2, q)
+        - special.multigammaln(dof / 2, q)
+        + dof / 2 * np.linalg.slogdet(scale)[1]
+        - (dof + n) / 2 * np.linalg.slogdet(scatter)[1]
+        - n * q / 2 * np.log(np.pi)
+        - q / 2 * sum(np.linalg.slogdet(spread)[1] for spread in spreads)
+    )
+
+
+def _student(
+    errors: Sequence[np.ndarray], spreads: Sequence[np.ndarray], shape: float, rate: float
+) -> float:
+    """Log density of errors that share one inverse gamma variance."""
+    error = np.concatenate(errors)
+    if not error.size:
+        return 0.0
+    spread = linalg.block_diag(*spreads)
+    return float(
+        stats.multivariate_t(shape=rate / shape * spread, df=2 * shape).logpdf(error)
+    )
+
+
+def _linear(
+    regressors: tuple[int, ...], responses: tuple[int, ...], form: str, *, shared: bool = False
+) -> Part:
+    p, q = len(regressors), len(responses)
+    alone = shared or form == "known"
+
+    def prior(k: int, flat: bool = False) -> MatrixNormal:
+        precision = (1e-9 if flat else 1.0) * _row_precision(p)
+        return MatrixNormal(
+            jnp.tile(jnp.asarray(_prior_mean(p, q)), (k, 1, 1)),
+            jnp.tile(jnp.asarray(precision), (k, 1, 1)),
+            _covariance_prior(form, 1 if alone else k, q, flat),
+        )
+
+    def draw(rng: np.random.Generator, k: int) -> LinearParameters:
+        covariance = _random_covariance(rng, form, 1 if alone else k, q)
+        return LinearParameters(jnp.asarray(rng.normal(size=(k, p, q))), jnp.asarray(covariance))
+
+    def log_density(parameters: LinearParameters, values: np.ndarray) -> np.ndarray:
+        x, y = values[:, list(regressors)], values[:, list(responses)]
+        coefficients = np.asarray(parameters.coefficients)
+        k = coefficients.shape[0]
+        covariance = np.broadcast_to(np.asarray(parameters.covariance), (k, q, q))
+        columns = []
+        for j in range(k):
+            error = y - x @ coefficients[j]
+            if q == 1:
+                columns.append(stats.norm.logpdf(error[:, 0], scale=np.sqrt(covariance[j, 0, 0])))
+            else:
+                columns.append(stats.multivariate_normal(cov=covariance[j]).logpdf(error))
+        return np.stack([np.atleast_1d(column) for column in columns], axis=1)
+
+    def log_marginal(values: np.ndarray, labels: np.ndarray, k: int) -> float:
+        x, y = values[:, list(regressors)], values[:, list(responses)]
+        error = y - x @ _prior_mean(p, q)
+        inverse = np.linalg.inv(_row_precision(p))
+        errors = [error[labels == j] for j in range(k)]
+        spreads = [
+            np.eye(int(np.sum(labels == j))) + x[labels == j] @ inverse @ x[labels == j].T
+            for j in range(k)
+        ]
+        if form == "known":
+            known = _known_value(q)
+            return float(
+                sum(
+                    stats.multivariate_normal(cov=np.kron(spread, known)).logpdf(e.ravel())
+                    for e, spread in zip(errors, spreads, strict=True)
+                    if len(e)
+                )
+            )
+        covariance = _covariance_prior(form, 1, q, flat=False)
+        groups = [range(k)] if shared else [[j] for j in range(k)]
+        total = 0.0
+        for group in groups:
+            own = [errors[j] for j in group]
+            spread = [spreads[j] for j in group]
+            if isinstance(covariance, InverseWishart):
+                total += _matrix_marginal(
+                    own, spread, float(covariance.dof[0]), np.asarray(covariance.scale[0])
+                )
+                continue
+            shape, rate = np.asarray(covariance.shape[0]), np.asarray(covariance.rate[0])
+            columns = [[i] for i in range(q)] if form == "diag" else [list(range(q))]
+            for i, column in enumerate(columns):
+                pairs = [
+                    (e[:, c], s) for c in column for e, s in zip(own, spread, strict=True)
+                ]
+                total += _student(
+                    [e for e, _ in pairs], [s for _, s in pairs], shape[i], rate[i]
+                )
+        return total
+
+    return Part(
+        LinearGaussian(regressors, responses),
+        prior,
+        lambda k: prior(k, flat=True),
+        draw,
+        log_density,
+        log_marginal,
+    )
+
+
+_WEIGHTS = _dirichlet(1.5)
+_RESPONSE = _linear((0, 1, 2), (3,), "full")
+
+CASES: dict[str, Case] = {
+    "dirichlet": Case((_WEIGHTS, _RESPONSE)),
+    "dirichlet process": Case((_sticks(DirichletProcess(Gamma(2.0, 1.0))), _RESPONSE)),
+    "dirichlet process, known": Case((_sticks(DirichletProcess(1.7)), _RESPONSE)),
+    "pitman-yor": Case((_sticks(PitmanYor(0.3, Gamma(2.0, 1.0))), _RESPONSE)),
+    "full covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "full"))),
+    "diagonal covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "diag"))),
+    "spherical covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "spherical"))),
+    "tied covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "full", shared=True))),
+    "known covariance": Case((_WEIGHTS, _linear((0,), (1, 2), "known"))),
+    "shared sigma": Case((_WEIGHTS, _linear((0, 1), (3,), "full", shared=True))),
+    "known sigma": Case((_WEIGHTS, _linear((0, 1), (3,), "known"))),
+    "two responses": Case((_WEIGHTS, _RESPONSE, _linear((0, 1), (4,), "full"))),
+    "bivariate response": Case((_WEIGHTS, _linear((0, 1), (3, 4), "full"))),
+    "joint": Case(
+        (
+            _sticks(DirichletProcess(Gamma(2.0, 1.0))),
+            _RESPONSE,
+            _linear((0, 1), (4,), "full", shared=True),
+            _linear((0,), (1, 2), "full"),
+        )
+    ),
+}
+
+
+# Rows
+
+
+def random_values(rng: np.random.Generator, n: int = N_ROWS, k: int = N_CLUSTERS) -> np.ndarray:
+    """Rows (n, columns) from clusters that overlap."""
+    label = rng.integers(k, size=n)
+    center = 2.0 * (label - (k - 1) / 2)
+    x = rng.normal(size=(n, 2)) + 0.5 * center[:, None] * np.array([1.0, -1.0])
+    noise = 0.5 * rng.normal(size=(n, 2))
+    y = center[:, None] + x * np.stack([center, 1 - center], axis=1) + noise
+    return np.column_stack([np.ones(n), x, y])
+
+
+def pack(values: np.ndarray, weight: np.ndarray | None = None) -> RowBlock:
+    """Rows as one block."""
+    weight = np.ones(len(values)) if weight is None else weight
+    return RowBlock.from_packed(pack_rows(values, weight))
+
+
+def make_source(
+    values: np.ndarray,
+    weight: np.ndarray | None = None,
+    *,
+    store: AbstractStore | None = None,
+    block_rows: int = BLOCK_ROWS,
+) -> Source:
+    """Rows as a source, in blocks."""
+    weight = np.ones(len(values)) if weight is None else weight
+    store = MemoryStore() if store is None else store
+    for first in range(0, len(values), block_rows):
+        part = slice(first, first + block_rows)
+        store.append(pack_rows(values[part], weight[part]))
+    return Source(store, len(values), float(weight.sum()))
+
+
+# Engines
+
+
+def _quiet(what: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class EngineCase:
+    """An engine: as a user configures it, and as a run from a starting posterior.
+
+    `run(block, prior, source, start, key)` gives an `AscentResult`, or `Draws` of a sampler.
+    """
+
+    engine: AbstractEngine
+    run: Callable[..., Any]
+    monotone: bool = False
+    exact: bool = False
+    """Whether rows are all used in each step, so that equal problems have equal answers."""
+    sampler: bool = False
+
+
+def _em(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
+    return run_source(
+        ModeProjection(), block, prior, source, start, tol=1e-12, max_iter=300, progress=_quiet
+    )
+
+
+def _vi(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
+    return run_source(
+        MeanProjection(), block, prior, source, start, tol=1e-12, max_iter=300, progress=_quiet
+    )
+
+
+def _svi(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
+    return run_stochastic(
+        block, prior, source, start, batch_size=256, max_epochs=30, rate=(1.0, 0.8), tol=1e-6,
+        key=key, progress=_quiet,
+    )  # fmt: skip
+
+
+def _memoized(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
+    return run_memoized(
+        block, prior, source, start, max_epochs=200, tol=1e-12, progress=_quiet
+    )
+
+
+def _gibbs(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
+    return run_gibbs(
+        block, prior, source, start, start.moments(), num_warmup=100, num_samples=2500,
+        num_chains=4, key=key, progress=_quiet,
+    )  # fmt: skip
+
+
+ENGINES: dict[str, EngineCase] = {
+    "em": EngineCase(EM(n_init=4), _em, monotone=True, exact=True),
+    "vi": EngineCase(VI(n_init=4), _vi, monotone=True, exact=True),
+    "svi": EngineCase(SVI(n_init=4, batch_size=64), _svi),
+    "memoized": EngineCase(MemoizedVI(n_init=4), _memoized, monotone=True, exact=True),
+    "gibbs": EngineCase(
+        Gibbs(n_init=4, num_warmup=20, num_samples=80, num_chains=2), _gibbs, sampler=True
+    ),
+}
+PROJECTIONS = {"em": ModeProjection(), "vi": MeanProjection()}
+
+__all__ = [
+    "CASES",
+    "ENGINES",
+    "N_CLUSTERS",
+    "N_COLUMNS",
+    "N_ROWS",
+    "PROJECTIONS",
+    "Case",
+    "DirichletPosterior",
+    "EngineCase",
+    "Part",
+    "jax",
+    "make_source",
+    "pack",
+    "random_values",
+    "run_block",
+]
