@@ -21,9 +21,9 @@ from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.fit import Fit
 from clusterwise.frames.encoder import Encoder
 from clusterwise.model import Model
+from clusterwise.posteriors.covariance import Precision
 from clusterwise.posteriors.dirichlet import WeightMoments, Weights
 from clusterwise.posteriors.matrix_normal import LinearMoments, LinearParameters
-from clusterwise.posteriors.covariance import Precision
 from clusterwise.posteriors.specification import (
     Gamma,
     Normal,

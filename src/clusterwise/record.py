@@ -132,6 +132,7 @@ def _restarts(outcome: Outcome, shift: float) -> list[dict[str, Any]]:
             "degenerate": bool(optimum.degenerate),
             "reason": "; ".join(optimum.degenerate),
             "chosen": optimum.chosen,
+            "finished": optimum.finished,
         }
         for optimum in outcome.optima
     ]

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import integrate, linalg, special, stats
 
 from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
 from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
-from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_block, run_source
+from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_source
 from clusterwise.engines.engine import EM, SVI, VI, AbstractEngine, Gibbs, MemoizedVI
 from clusterwise.engines.gibbs import run_gibbs
 from clusterwise.engines.svi import run_memoized, run_stochastic
@@ -29,7 +28,7 @@ from clusterwise.posteriors.covariance import (
     InverseWishart,
     KnownCovariance,
 )
-from clusterwise.posteriors.dirichlet import DirichletPosterior, Weights
+from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters, MatrixNormal
 from clusterwise.posteriors.specification import Gamma
 from clusterwise.regression.linear_gaussian import LinearGaussian
@@ -68,6 +67,24 @@ class Part:
     draw: Callable[[np.random.Generator, int], Any]
     log_density: Callable[[Any, np.ndarray], np.ndarray]
     log_marginal: Callable[[np.ndarray, np.ndarray, int], float]
+
+    def posterior(self, values: np.ndarray, resp: np.ndarray, prior: Any = None) -> Any:
+        """Posterior after rows (n, columns) with responsibilities (k, n), summed by NumPy."""
+        prior = self.prior(len(resp)) if prior is None else prior
+        own = values[:, list(self.block.columns)]
+        gram = np.einsum("kn,nc,nd->kcd", resp, own, own)
+        return self.block.posterior(
+            jnp.asarray(resp.sum(axis=1)), jnp.asarray(gram), prior, prior.moments()
+        )
+
+    def scores(self, moments: Any, values: np.ndarray) -> np.ndarray:
+        """(k, n) expected log density of rows, from the block's quadratic form."""
+        constant, factor = self.block.quadratic(moments)
+        own = values[:, list(self.block.columns)]
+        if not own.size:
+            return np.broadcast_to(np.asarray(constant)[:, None], (constant.shape[0], len(values)))
+        whitened = np.einsum("kmc,nc->kmn", np.asarray(factor), own)
+        return np.asarray(constant)[:, None] - 0.5 * np.square(whitened).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -344,31 +361,35 @@ def _linear(
     )
 
 
-_WEIGHTS = _dirichlet(1.5)
-_RESPONSE = _linear((0, 1, 2), (3,), "full")
+PARTS: dict[str, Part] = {
+    "dirichlet": _dirichlet(1.5),
+    "dirichlet process": _sticks(DirichletProcess(Gamma(2.0, 1.0))),
+    "dirichlet process, known": _sticks(DirichletProcess(1.7)),
+    "pitman-yor": _sticks(PitmanYor(0.3, Gamma(2.0, 1.0))),
+    "response": _linear((0, 1, 2), (3,), "full"),
+    "second response": _linear((0, 1), (4,), "full"),
+    "shared sigma": _linear((0, 1), (4,), "full", shared=True),
+    "known sigma": _linear((0, 1), (3,), "known"),
+    "bivariate response": _linear((0, 1), (3, 4), "full"),
+    "full covariates": _linear((0,), (1, 2), "full"),
+    "diagonal covariates": _linear((0,), (1, 2), "diag"),
+    "spherical covariates": _linear((0,), (1, 2), "spherical"),
+    "tied covariates": _linear((0,), (1, 2), "full", shared=True),
+    "known covariance": _linear((0,), (1, 2), "known"),
+}
+WEIGHTS = [name for name, part in PARTS.items() if isinstance(part.block, MixingWeights)]
+LINEAR = [name for name in PARTS if name not in WEIGHTS]
+
+
+def _case(*names: str) -> Case:
+    return Case(tuple(PARTS[name] for name in names))
+
 
 CASES: dict[str, Case] = {
-    "dirichlet": Case((_WEIGHTS, _RESPONSE)),
-    "dirichlet process": Case((_sticks(DirichletProcess(Gamma(2.0, 1.0))), _RESPONSE)),
-    "dirichlet process, known": Case((_sticks(DirichletProcess(1.7)), _RESPONSE)),
-    "pitman-yor": Case((_sticks(PitmanYor(0.3, Gamma(2.0, 1.0))), _RESPONSE)),
-    "full covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "full"))),
-    "diagonal covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "diag"))),
-    "spherical covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "spherical"))),
-    "tied covariates": Case((_WEIGHTS, _linear((0,), (1, 2), "full", shared=True))),
-    "known covariance": Case((_WEIGHTS, _linear((0,), (1, 2), "known"))),
-    "shared sigma": Case((_WEIGHTS, _linear((0, 1), (3,), "full", shared=True))),
-    "known sigma": Case((_WEIGHTS, _linear((0, 1), (3,), "known"))),
-    "two responses": Case((_WEIGHTS, _RESPONSE, _linear((0, 1), (4,), "full"))),
-    "bivariate response": Case((_WEIGHTS, _linear((0, 1), (3, 4), "full"))),
-    "joint": Case(
-        (
-            _sticks(DirichletProcess(Gamma(2.0, 1.0))),
-            _RESPONSE,
-            _linear((0, 1), (4,), "full", shared=True),
-            _linear((0,), (1, 2), "full"),
-        )
-    ),
+    **{name: _case(name, "response") for name in WEIGHTS},
+    **{name: _case("dirichlet", name) for name in LINEAR if name != "response"},
+    "two responses": _case("dirichlet", "response", "second response"),
+    "joint": _case("dirichlet process", "response", "shared sigma", "full covariates"),
 }
 
 
@@ -383,6 +404,11 @@ def random_values(rng: np.random.Generator, n: int = N_ROWS, k: int = N_CLUSTERS
     noise = 0.5 * rng.normal(size=(n, 2))
     y = center[:, None] + x * np.stack([center, 1 - center], axis=1) + noise
     return np.column_stack([np.ones(n), x, y])
+
+
+def members(labels: np.ndarray, k: int = N_CLUSTERS) -> np.ndarray:
+    """Responsibilities (k, n) of rows whose labels are known."""
+    return (labels == np.arange(k)[:, None]).astype(float)
 
 
 def pack(values: np.ndarray, weight: np.ndarray | None = None) -> RowBlock:
@@ -471,21 +497,3 @@ ENGINES: dict[str, EngineCase] = {
     ),
 }
 PROJECTIONS = {"em": ModeProjection(), "vi": MeanProjection()}
-
-__all__ = [
-    "CASES",
-    "ENGINES",
-    "N_CLUSTERS",
-    "N_COLUMNS",
-    "N_ROWS",
-    "PROJECTIONS",
-    "Case",
-    "DirichletPosterior",
-    "EngineCase",
-    "Part",
-    "jax",
-    "make_source",
-    "pack",
-    "random_values",
-    "run_block",
-]

@@ -1,13 +1,10 @@
 """Scores: exact at a point, an average under a posterior, and a gradient of the log likelihood."""
 
-import jax
 import numpy as np
 import pytest
 
 from clusterwise.engines.step import expectation_program, score_program, start_program
 from tests.laws.registry import CASES, N_CLUSTERS, N_ROWS, pack, random_values
-
-_DRAWS = 4000
 
 
 def scores(case, moments, rows, n):
@@ -29,36 +26,16 @@ def test_score_at_a_point_is_scipys_log_density(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_expected_score_is_the_average_over_draws(name):
-    case, rng = CASES[name], np.random.default_rng(2)
-    values = random_values(rng)
-    rows = pack(values)
-    labels = rng.integers(N_CLUSTERS, size=64)
-    posterior = start_program(case.block, case.prior(), rows, labels)
-    expected = scores(case, posterior.moments(), rows, N_ROWS)
-    keys = jax.random.split(jax.random.key(3), _DRAWS)
-    drawn = jax.jit(jax.vmap(posterior.sample))(keys)
-    one = rows.chunk(0)
-    score = jax.jit(jax.vmap(lambda point: case.block.score(point.moments(), one)))
-    sample = np.swapaxes(np.asarray(score(drawn)), 1, 2)[:, :N_ROWS]
-    error = sample.std(axis=0) / np.sqrt(_DRAWS)
-    assert np.all(np.abs(sample.mean(axis=0) - expected) < 5 * error + 1e-9)
-    # Jensen: certainty is worth something wherever a draw moves the score.
-    pooled = np.log(np.exp(sample - expected).mean(axis=0))
-    assert np.all(pooled > -5 * error)
-
-
-@pytest.mark.parametrize("name", CASES)
 def test_score_of_a_posterior_without_variance_is_that_of_a_point(name):
     case, rng = CASES[name], np.random.default_rng(4)
     values = random_values(rng)
     rows = pack(values)
     labels = np.arange(64) % N_CLUSTERS
-    weight = np.full(N_ROWS, 1e11)
+    weight = np.full(N_ROWS, 1e6)
     posterior = start_program(case.block, case.prior(), pack(values, weight), labels)
     point = scores(case, posterior.mode().moments(), rows, N_ROWS)
     spread = scores(case, posterior.moments(), rows, N_ROWS)
-    np.testing.assert_allclose(spread, point, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(spread, point, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,11 +9,10 @@ import numpy as np
 
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import Prepared
-from clusterwise.core.product import ProductPosterior, QuadraticProduct
+from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import StartData
-from clusterwise.posteriors.covariance import KnownCovariance
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame, LinearOptions, linear_prior
 from clusterwise.weights.mixing import MixingWeights
@@ -95,8 +94,8 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         start_data=StartData(rows[:, features], regressions),
         joint=joint,
         spuriousness=_spuriousness,
-        collapsed=lambda posterior: _collapsed(posterior, layout),
-        smallest=lambda posterior: _smallest(posterior, layout),
+        collapsed=lambda parameters: _collapsed(parameters, layout),
+        smallest=lambda parameters: _smallest(parameters, layout),
     )
 
 
@@ -128,42 +127,23 @@ def _joint(
     return block, ProductPosterior((weights, density))
 
 
-def _estimated(posterior: ProductPosterior) -> list[tuple[int, np.ndarray]]:
-    """Covariances (k, q, q) of the parts where each cluster has its own estimate."""
-    k = posterior.parts[1].mean.shape[0] if len(posterior.parts) > 1 else 0
+def _ratios(parameters: ProductParameters) -> list[tuple[int, np.ndarray]]:
+    """Variances relative to the pooled ones, (k, q) ascending, where clusters have their own."""
+    weights = np.exp(parameters.parts[0].log_weights)
     found = []
-    for i, part in enumerate(posterior.parts[1:]):
-        covariance = np.asarray(part.covariance.mode())
-        if not isinstance(part.covariance, KnownCovariance) and covariance.shape[0] == k:
-            found.append((i, covariance))
+    for i, part in enumerate(parameters.parts[1:]):
+        covariance = part.covariance
+        if covariance.shape[0] == weights.size:
+            pooled = np.einsum("k,kij->ij", weights, covariance)
+            whitening = np.linalg.inv(np.linalg.cholesky(pooled))
+            found.append((i, np.linalg.eigvalsh(whitening @ covariance @ whitening.T)))
     return found
 
 
-def _weights(posterior: ProductPosterior) -> np.ndarray:
-    return np.exp(np.asarray(posterior.parts[0].mode().log_weights))
-
-
-def _spuriousness(posterior: ProductPosterior) -> float:
-    """Sum over clusters of the pooled variance in units of their own, less its least value."""
-    total = 0.0
-    weights = _weights(posterior)
-    for _, covariance in _estimated(posterior):
-        pooled = np.einsum("k,kij->ij", weights, covariance)
-        traces = np.trace(np.linalg.solve(covariance, pooled[None]), axis1=1, axis2=2)
-        total += float(traces.sum())
-    return total
-
-
-def _ratios(posterior: ProductPosterior) -> list[tuple[int, np.ndarray]]:
-    """For each part, the least variance of each cluster relative to the pooled one."""
-    weights = _weights(posterior)
-    found = []
-    for i, covariance in _estimated(posterior):
-        pooled = np.einsum("k,kij->ij", weights, covariance)
-        whitening = np.linalg.inv(np.linalg.cholesky(pooled))
-        relative = whitening @ covariance @ whitening.T
-        found.append((i, np.linalg.eigvalsh(relative)[:, 0]))
-    return found
+def _spuriousness(parameters: ProductParameters) -> float:
+    """Sum over clusters of the trace of the pooled covariance in units of their own."""
+    with np.errstate(divide="ignore"):
+        return sum(float((1 / np.maximum(ratio, 0)).sum()) for _, ratio in _ratios(parameters))
 
 
 def _name(layout: Layout, i: int) -> str:
@@ -171,24 +151,24 @@ def _name(layout: Layout, i: int) -> str:
     return f"sigma of {part.names[0]!r}" if part.kind.startswith("response") else "covariance"
 
 
-def _collapsed(posterior: ProductPosterior, layout: Layout) -> tuple[str, ...]:
+def _collapsed(parameters: ProductParameters, layout: Layout) -> tuple[str, ...]:
     """Clusters whose variance has gone to zero next to the others'."""
-    reasons = []
-    for i, ratio in _ratios(posterior):
-        for k in np.flatnonzero(ratio < _COLLAPSED):
-            reasons.append(f"the {_name(layout, i)} of component {k + 1} has collapsed to zero")
-    return tuple(reasons)
+    return tuple(
+        f"the {_name(layout, i)} of component {k} has collapsed to zero"
+        for i, ratio in _ratios(parameters)
+        for k in np.flatnonzero(ratio[:, 0] < _COLLAPSED)
+    )
 
 
-def _smallest(posterior: ProductPosterior, layout: Layout) -> tuple[str, ...]:
+def _smallest(parameters: ProductParameters, layout: Layout) -> tuple[str, ...]:
     """The cluster whose variance is smallest relative to the pooled one."""
-    ratios = _ratios(posterior)
+    ratios = _ratios(parameters)
     if not ratios:
         return ()
     i, ratio = min(ratios, key=lambda pair: pair[1].min())
-    k = int(ratio.argmin())
-    factor = float(1 / np.sqrt(ratio[k]))
+    k = int(ratio[:, 0].argmin())
+    factor = float(1 / np.sqrt(ratio[k, 0]))
     return (
-        f"its likelihood comes from component {k + 1}, whose {_name(layout, i)} is "
+        f"its likelihood comes from component {k}, whose {_name(layout, i)} is "
         f"{factor:.0f} times smaller than the pooled one",
     )

@@ -70,6 +70,7 @@ class Layout:
 
     @property
     def n_columns(self) -> int:
+        """Standardised columns and the constant."""
         return len(self.columns) + 1
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:

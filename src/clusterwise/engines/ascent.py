@@ -76,10 +76,9 @@ class Stopping(NamedTuple):
 
 
 def begin(posterior: Any) -> Ascent:
-    """State before the first iteration."""
-    return Ascent(
-        posterior, jnp.asarray(-jnp.inf), jnp.asarray(jnp.inf), jnp.array(0), jnp.array(0)
-    )
+    """State before the first iteration; typed as the later ones, so that it compiles nothing."""
+    never, zero = np.float64(np.inf), np.int64(0)
+    return Ascent(posterior, -never, never, zero, zero)
 
 
 def by_size(statistics: Any) -> Any:
@@ -223,9 +222,7 @@ def run_source(
 
 
 def _stopping(tol: float, max_iter: int, total_weight: float) -> Stopping:
-    return Stopping(
-        jnp.asarray(tol, float), jnp.asarray(max_iter), jnp.asarray(total_weight, float)
-    )
+    return Stopping(np.float64(tol), np.int64(max_iter), np.float64(total_weight))
 
 
 def _result(state: Ascent, history: np.ndarray) -> AscentResult:

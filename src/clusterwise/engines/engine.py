@@ -337,13 +337,12 @@ def _on_sample(problem: Problem) -> Problem:
 
 
 def _outcome(problem: Problem, found: Found, result: AscentResult, *, variational: bool) -> Outcome:
-    parameters = _mode(result.posterior)
-    moments = _moments(result.posterior if variational else parameters)
-    log_likelihood, entropy = evaluate(problem, _moments(parameters))
+    parameters, at_mode, expected = _readings(result.posterior)
+    log_likelihood, entropy = evaluate(problem, at_mode)
     return Outcome(
         posterior=result.posterior,
         parameters=parameters,
-        moments=moments,
+        moments=expected if variational else at_mode,
         converged=result.converged,
         n_iter=result.n_iter,
         history=result.history,
@@ -358,8 +357,10 @@ def _outcome(problem: Problem, found: Found, result: AscentResult, *, variationa
 
 
 @jax.jit
-def _mode(posterior: Any) -> Any:
-    return posterior.mode()
+def _readings(posterior: Any) -> tuple[Any, Any, Any]:
+    """The mode, its moments, and the posterior's."""
+    mode = posterior.mode()
+    return mode, mode.moments(), posterior.moments()
 
 
 @jax.jit

@@ -36,7 +36,10 @@ class Problem(NamedTuple):
 
 
 class Optimum(NamedTuple):
-    """One optimum: where it is, how many starts reached it, from which recipes."""
+    """One optimum: where it is, how many starts reached it, from which recipes.
+
+    One that was not `finished` was left on the sample, being far from the best there.
+    """
 
     posterior: Any
     objective: float
@@ -45,6 +48,7 @@ class Optimum(NamedTuple):
     recipes: tuple[str, ...]
     degenerate: tuple[str, ...]
     chosen: bool
+    finished: bool
 
 
 class Outcome(NamedTuple):

@@ -28,6 +28,7 @@ from clusterwise.engines.step import Totals, expectation_program, score_program,
 _SHORT_ITERATIONS = 200
 _SHORT_TOL = 1e-6
 _FINALISTS = 3
+_RIVAL = 3.0
 _JOINT_STARTS = 6
 _SAME_PER_ROW = 1e-5
 _SAME = 1e-3
@@ -36,6 +37,9 @@ _SAME = 1e-3
 class _Run(NamedTuple):
     result: AscentResult
     recipes: tuple[str, ...]
+    parameters: Any
+    moments: Any
+    """Mode of the posterior, and the moments at it."""
 
 
 class Found(NamedTuple):
@@ -73,26 +77,37 @@ def search(
         progress=progress,
     )
     groups = _group(runs, _tolerance(problem.sample.total_weight, coarse=not complete))
-    if not complete:
-        criterion = partial(_criterion, problem, problem.sample.total_weight)
-        finalists = sorted(groups, key=criterion, reverse=True)[:_FINALISTS]
-        finished = [
-            run._replace(
-                result=run_source(
-                    projection,
-                    problem.block,
-                    problem.prior,
-                    problem.source,
-                    run.result.posterior,
-                    tol=tol,
-                    max_iter=max_iter,
-                    progress=progress,
-                )
-            )
-            for run in finalists
-        ]
-        groups = _group(finished, _tolerance(problem.source.total_weight, coarse=False))
-    return _judge(problem, groups, len(starts))
+    if complete:
+        return _judge(problem, groups, [], len(starts))
+    finalists, others = _finalists(problem, groups)
+    finished = []
+    for run in finalists:
+        result = run_source(
+            projection,
+            problem.block,
+            problem.prior,
+            problem.source,
+            run.result.posterior,
+            tol=tol,
+            max_iter=max_iter,
+            progress=progress,
+        )
+        finished.append(_Run(result, run.recipes, *_at_mode(result.posterior)))
+    groups = _group(finished, _tolerance(problem.source.total_weight, coarse=False))
+    return _judge(problem, groups, others, len(starts))
+
+
+def _finalists(problem: Problem, groups: list[_Run]) -> tuple[list[_Run], list[_Run]]:
+    """The sample's optima that may be best on all rows, and the others.
+
+    The difference of two log likelihoods over n rows varies by about the square root of n.
+    """
+    weight = problem.sample.total_weight
+    criterion = partial(_criterion, problem, weight)
+    ranked = sorted(groups, key=criterion, reverse=True)
+    within = criterion(ranked[0]) - _RIVAL * np.sqrt(weight)
+    n_kept = sum(criterion(run) >= within for run in ranked[:_FINALISTS])
+    return ranked[:n_kept], ranked[n_kept:]
 
 
 def _run_starts(
@@ -124,7 +139,7 @@ def _run_starts(
         )
         done += 1
         progress("starts", done, len(starts))
-        return _Run(result, (start.recipe,))
+        return _Run(result, (start.recipe,), *_at_mode(result.posterior))
 
     # The first start compiles; the others then find its program.
     first, rest = starts[:1], starts[1:]
@@ -160,16 +175,21 @@ def _joint_starts(problem: Problem, rng: np.random.Generator) -> list[Start]:
     tolerance = _tolerance(problem.sample.total_weight, coarse=True)
     found = []
     for run in _group(runs, tolerance)[:_FINALISTS]:
-        moments = _mode_moments(run.result.posterior)
-        score = np.asarray(score_program(problem.joint[0], moments, rows))
+        score = np.asarray(score_program(problem.joint[0], run.moments, rows))
         labels = score.argmax(axis=1).ravel()[: problem.start_data.n_rows]
         found.append(Start("joint density", labels))
     return found
 
 
 @jax.jit
-def _mode_moments(posterior: Any) -> Any:
-    return posterior.mode().moments()
+def _mode_program(posterior: Any) -> tuple[Any, Any]:
+    mode = posterior.mode()
+    return mode, mode.moments()
+
+
+def _at_mode(posterior: Any) -> tuple[Any, Any]:
+    parameters, moments = _mode_program(posterior)
+    return jax.tree.map(np.asarray, parameters), moments
 
 
 def _tolerance(total_weight: float, *, coarse: bool) -> float:
@@ -201,34 +221,50 @@ def _entropy(block: AbstractBlock, moments: Any, totals: Totals) -> jax.Array:
 
 
 def _criterion(problem: Problem, total_weight: float, run: _Run) -> float:
-    return run.result.objective - problem.spuriousness(run.result.posterior) / np.sqrt(total_weight)
+    return run.result.objective - problem.spuriousness(run.parameters) / np.sqrt(total_weight)
 
 
-def _judge(problem: Problem, groups: list[_Run], n_starts: int) -> Found:
+def _judge(problem: Problem, groups: list[_Run], others: list[_Run], n_starts: int) -> Found:
     """Choose among optima, and say which owe their likelihood to a collapsing cluster.
 
     The penalty has the form of Chen, Tan and Zhang (2008, Statistica Sinica 18): the ratios of the
     pooled to each cluster's variance, here over the square root of n. It is small beside the gain
     from a real cluster, however tight, and decisive where a few rows make a variance vanish.
+    `others` were left on the sample; their figures are the sample's, for as many rows as there are.
     """
     chosen = max(groups, key=partial(_criterion, problem, problem.source.total_weight))
     optima = []
     for run in groups:
-        result = run.result
-        log_likelihood, _ = evaluate(problem, _mode_moments(result.posterior))
-        reasons = problem.collapsed(result.posterior)
-        if run is not chosen and result.objective > chosen.result.objective:
-            reasons = reasons or problem.smallest(result.posterior)
-        counts = Counter(run.recipes).most_common()
-        optima.append(
-            Optimum(
-                result.posterior,
-                result.objective,
-                log_likelihood,
-                len(run.recipes),
-                tuple(name for name, _ in counts),
-                reasons,
-                run is chosen,
-            )
-        )
+        log_likelihood, _ = evaluate(problem, run.moments)
+        reasons = problem.collapsed(run.parameters)
+        if run is not chosen and run.result.objective > chosen.result.objective:
+            reasons = reasons or problem.smallest(run.parameters)
+        optima.append(_optimum(run, log_likelihood, reasons, chosen=run is chosen))
+    on_sample = problem._replace(source=problem.sample)
+    scale = problem.source.total_weight / problem.sample.total_weight
+    for run in others:
+        log_likelihood, _ = evaluate(on_sample, run.moments)
+        scaled = run._replace(result=run.result._replace(objective=run.result.objective * scale))
+        reasons = problem.collapsed(run.parameters)
+        optima.append(_optimum(scaled, log_likelihood * scale, reasons, finished=False))
     return Found(chosen.result, optima, n_starts)
+
+
+def _optimum(
+    run: _Run,
+    log_likelihood: float,
+    reasons: tuple[str, ...],
+    *,
+    chosen: bool = False,
+    finished: bool = True,
+) -> Optimum:
+    return Optimum(
+        run.result.posterior,
+        run.result.objective,
+        log_likelihood,
+        len(run.recipes),
+        tuple(name for name, _ in Counter(run.recipes).most_common()),
+        reasons,
+        chosen,
+        finished,
+    )

@@ -95,9 +95,9 @@ def run_stochastic(
     by less than `tol` per row, and the objective that is returned is exact.
     """
     totals = source.sum(partial(expectation_program, block, posterior.moments()))
-    state = _Stream(posterior, totals.statistics, jnp.zeros(()))
-    step_size = StepSize(jnp.asarray(rate[0], float), jnp.asarray(rate[1], float))
-    weight = jnp.asarray(source.total_weight, float)
+    state = _Stream(posterior, totals.statistics, np.float64(0))
+    step_size = StepSize(np.float64(rate[0]), np.float64(rate[1]))
+    weight = np.float64(source.total_weight)
     history: list[float] = []
     converged = False
     for epoch in range(max_epochs):
@@ -209,7 +209,7 @@ def run_memoized(
         lambda *parts: sum(part.sum(axis=0) for part in parts), *kept
     )
     moments = posterior.moments()
-    state = _Memo(block.posterior(statistics, prior, moments), statistics, jnp.asarray(entropy))
+    state = _Memo(block.posterior(statistics, prior, moments), statistics, np.float64(entropy))
     history = [float(_memo_objective(block, prior, state))]
     converged = False
     for epoch in range(max_epochs):

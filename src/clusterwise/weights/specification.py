@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.errors import OptionError
@@ -15,6 +14,7 @@ from clusterwise.posteriors.specification import Gamma, Numbers, check_positive
 from clusterwise.posteriors.stick_breaking import ConcentrationPrior, StickBreakingPosterior
 
 _FLAT = 1e-9
+_DEFAULT_CONCENTRATION = Gamma(1.0, 1.0)
 
 
 class AbstractWeights(ABC):
@@ -54,7 +54,7 @@ class Dirichlet(AbstractWeights):
 
     def prior(self, n_components: int, flat: bool) -> DirichletPosterior:
         value = _FLAT if flat else float(np.asarray(self.concentration))
-        return DirichletPosterior(jnp.full(n_components, value))
+        return DirichletPosterior(np.full(n_components, value))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class PitmanYor(AbstractWeights):
     """
 
     discount: float = 0.25
-    concentration: float | Gamma = Gamma(1.0, 1.0)
+    concentration: float | Gamma = _DEFAULT_CONCENTRATION
 
     def __post_init__(self) -> None:
         if not 0 <= self.discount < 1:
@@ -111,7 +111,7 @@ class DirichletProcess(AbstractWeights):
     1.0
     """
 
-    concentration: float | Gamma = Gamma(1.0, 1.0)
+    concentration: float | Gamma = _DEFAULT_CONCENTRATION
 
     def __post_init__(self) -> None:
         _check_concentration("DirichletProcess", self.concentration)
@@ -150,8 +150,8 @@ def _stick_breaking(
     known = not isinstance(concentration, Gamma)
     prior = Gamma(concentration, 1.0) if not isinstance(concentration, Gamma) else concentration
     return StickBreakingPosterior(
-        jnp.zeros(n_components),
-        jnp.asarray(discount, float),
-        ConcentrationPrior(jnp.asarray(prior.shape, float), jnp.asarray(prior.rate, float), known),
-        jnp.asarray(prior.shape / prior.rate, float),
+        np.zeros(n_components),
+        np.asarray(discount, float),
+        ConcentrationPrior(np.asarray(prior.shape, float), np.asarray(prior.rate, float), known),
+        np.asarray(prior.shape / prior.rate, float),
     )
