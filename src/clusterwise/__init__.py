@@ -4,6 +4,8 @@
 >>> model = cw.Model("y ~ x", n_components=2)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from clusterwise.core.errors import (
     ClusterwiseError,
     ClusterwiseWarning,
@@ -26,6 +28,9 @@ from clusterwise.posteriors.specification import (
 from clusterwise.responses.gaussian import Gaussian
 from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
 
+if TYPE_CHECKING:
+    from clusterwise.estimators import ClusterwiseRegressor
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -33,6 +38,7 @@ __all__ = [
     "SVI",
     "VI",
     "ClusterwiseError",
+    "ClusterwiseRegressor",
     "ClusterwiseWarning",
     "DataError",
     "Dirichlet",
@@ -53,3 +59,17 @@ __all__ = [
     "PitmanYor",
     "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn takes most of a second to import.
+    if name == "ClusterwiseRegressor":
+        from clusterwise.estimators import ClusterwiseRegressor
+
+        return ClusterwiseRegressor
+    if name == "ClusterwiseClassifier":
+        raise AttributeError(
+            "clusterwise.ClusterwiseClassifier needs a Bernoulli or categorical response, which "
+            "this version does not have; use cw.ClusterwiseRegressor for a Gaussian one."
+        )
+    raise AttributeError(f"module 'clusterwise' has no attribute {name!r}")

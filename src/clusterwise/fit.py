@@ -508,6 +508,41 @@ class Fit:
                     found.append(mixture.quantile(levels))
         return np.concatenate(found, axis=1 if kind == "sample" else 0)
 
+    def simulate(
+        self, n: int | None, random_state: RandomState = None, *, data: Any = None
+    ) -> pd.DataFrame:
+        """Simulate rows from the point estimates; see `Model.simulate`.
+
+        Parameters
+        ----------
+        n
+            Number of rows; None for as many as `data` has.
+        random_state
+            Seed or generator.
+        data
+            Columns that the regression needs and no density of covariates gives.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Covariates, responses, and "component".
+        """
+        from clusterwise.inference.simulate import Truth, simulate
+
+        encoder = self._record.encoder
+        designs = encoder.to_dict()["designs"]
+        rights = {name: designs[f"regressors:{i}"]["formula"] for name, i in self._responses}
+        parts = self._values.parts
+        truth = Truth(
+            self._values.weights / self._values.weights.sum(),
+            {name: parts[i].coefficients[:, :, 0] for name, i in self._responses},
+            {name: np.sqrt(parts[i].covariance[:, 0, 0]) for name, i in self._responses},
+            tuple(self.means.columns),
+            self.means.to_numpy(),
+            np.stack([covariance.to_numpy() for covariance in self.covariances]),
+        )
+        return simulate(rights, truth, n, as_generator(random_state), data, encoder)
+
     def _response_part(self, response: str | None) -> int:
         names = dict(self._responses)
         if response is None and len(names) == 1:

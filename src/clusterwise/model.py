@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from clusterwise.responses.gaussian import resolve_family
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from clusterwise.fit import Fit
 
 RandomState = int | np.random.Generator | np.random.RandomState | None
@@ -173,6 +175,69 @@ class Model:
         fit = Fit(self, make_record(chosen.name, assembled, outcome, seconds))
         fit.warn_if_unsettled()
         return fit
+
+    def simulate(
+        self,
+        n: int | None,
+        params: Fit | Mapping[str, Any],
+        random_state: RandomState = None,
+        *,
+        data: Any = None,
+    ) -> pd.DataFrame:
+        """Simulate rows by the generative story: the cluster, then x, then y.
+
+        Parameters
+        ----------
+        n
+            Number of rows; None for as many as `data` has.
+        params
+            A fit, for its estimates; or a dictionary on the data's own scale with "weights"
+            (k,), "coefficients" (k, p), "sigma" (k,) and, where covariates are modelled, "means"
+            (k, d) and "covariances" (k, d, d). With several responses, coefficients and sigma
+            are dictionaries by response.
+        random_state
+            Seed or generator; the same seed gives the same rows.
+        data
+            Columns that the regression needs and no density of covariates gives. Its rows are
+            used as they are if there are `n` of them, else drawn with replacement.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Covariates, responses, and the cluster as "component".
+
+        Raises
+        ------
+        DataError, OptionError
+            Where parameters do not fit the model, or a column is missing.
+
+        Examples
+        --------
+        >>> import clusterwise as cw
+        >>> model = cw.Model("y ~ x", n_components=2, covariates="x")
+        >>> truth = {
+        ...     "weights": [0.5, 0.5],
+        ...     "coefficients": [[0, 3], [0, -1]],
+        ...     "sigma": [0.1, 0.1],
+        ...     "means": [[-1], [1]],
+        ...     "covariances": [[[0.1]], [[0.1]]],
+        ... }
+        >>> list(model.simulate(100, truth, random_state=0))
+        ['x', 'y', 'component']
+        """
+        from clusterwise.fit import Fit
+        from clusterwise.inference.simulate import read_truth, simulate
+
+        if isinstance(params, Fit):
+            if params.model.formula != self.formula:
+                raise OptionError(
+                    f"params is a fit of {params.model.formula!r}, not of {self.formula!r}; use "
+                    "its own simulate method."
+                )
+            return params.simulate(n, random_state, data=data)
+        spec = self.specification(open_table(data).names if data is not None else ())
+        rights = {response.name: response.right for response in spec.responses}
+        return simulate(rights, read_truth(spec, params), n, as_generator(random_state), data)
 
     def specification(self, names: Sequence[str] = ()) -> Specification:
         """Resolve every argument, given the data's column names.

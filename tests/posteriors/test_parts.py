@@ -86,6 +86,7 @@ def test_posterior_is_prior_times_likelihood_over_marginal(name):
     values, labels, rng = labelled_rows(1)
     prior, posterior = part.prior(N_CLUSTERS), part.posterior(values, members(labels))
     log_marginal = part.log_marginal(values, labels, N_CLUSTERS)
+    lost = []
     for _ in range(4):
         point = part.draw(rng, N_CLUSTERS)
         log_likelihood = part.log_density(point, values)[np.arange(N), labels].sum()
@@ -93,8 +94,9 @@ def test_posterior_is_prior_times_likelihood_over_marginal(name):
             float, density_program(posterior, prior, point)
         )
         assert after - before == pytest.approx(log_likelihood - log_marginal, rel=1e-7, abs=1e-6)
-        # What EM maximises: the kernels differ by the likelihood alone.
-        assert kernel_after - kernel_before == pytest.approx(log_likelihood, rel=1e-9, abs=1e-8)
+        lost.append(kernel_after - kernel_before - log_likelihood)
+    # What EM maximises: the kernels differ by the likelihood, up to a constant.
+    np.testing.assert_allclose(lost, lost[0], rtol=1e-9, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", [name for name in PARTS if PARTS[name].flat is not None])
@@ -138,7 +140,6 @@ def test_expected_score_is_the_average_over_draws(name):
     posterior, _, _, (_, _, moments) = drawn(name)
     values = random_values(np.random.default_rng(4), 8)
     expected = part.scores(posterior.moments(), values)
-    some = [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], moments) for i in range(0, 1500)]
     constants, factors = jax.vmap(part.block.quadratic)(moments)
     constants, factors = np.asarray(constants), np.asarray(factors)
     own = values[:, list(part.block.columns)]
@@ -147,7 +148,6 @@ def test_expected_score_is_the_average_over_draws(name):
         whitened = np.einsum("dkmc,nc->dkmn", factors, own)
         sample = sample - 0.5 * np.square(whitened).sum(axis=2)
     close_on_average(sample, expected)
-    del some
 
 
 @pytest.mark.parametrize("name", LINEAR)
@@ -205,7 +205,7 @@ def move_covariance(covariance, posterior, rng, size):
 @pytest.mark.parametrize("name", PARTS)
 def test_mode_maximises_the_kernel(name):
     part = PARTS[name]
-    values, labels, rng = labelled_rows(5)
+    values, labels, _ = labelled_rows(5)
     posterior = part.posterior(values, members(labels))
     mode = posterior.mode()
     best = float(kernel_program(posterior, mode))
@@ -223,7 +223,6 @@ def test_mode_maximises_the_kernel(name):
         assert abs(slope) < 1e-4
         assert kernel(seed, 0.3) < best
         assert kernel(seed, -0.02) < best
-    del rng
 
 
 @pytest.mark.parametrize("name", ["dirichlet process", "pitman-yor"])

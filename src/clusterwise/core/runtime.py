@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
+import numpy as np
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,6 +26,40 @@ def double_precision(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return wrapped
+
+
+class Program:
+    """A jitted function that threads may call at once without compiling it more than once.
+
+    Parameters
+    ----------
+    function
+        A pure function of arrays.
+    static_argnames
+        Arguments that are part of the program.
+    """
+
+    def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...] = ()) -> None:
+        functools.update_wrapper(self, function)
+        self._call = jax.jit(function, static_argnames=static_argnames)
+        self._compiled: set[Hashable] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
+        key = (structure, shapes)
+        if key in self._compiled:
+            return self._call(*args, **kwargs)
+        with self._lock:
+            result = self._call(*args, **kwargs)
+            self._compiled.add(key)
+        return result
+
+    @property
+    def n_compiled(self) -> int:
+        """Number of programs that have been compiled."""
+        return self._call._cache_size()
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock
+from clusterwise.core.runtime import Program
 from clusterwise.engines.step import Totals, expectation, expectation_program
 from clusterwise.sources.source import Source
 
@@ -118,7 +119,7 @@ def advance(
     )
 
 
-@jax.jit
+@Program
 def _run_program(
     projection: AbstractProjection,
     block: AbstractBlock,
@@ -144,12 +145,12 @@ def _run_program(
     return lax.while_loop(unfinished, iterate, (state, jnp.zeros(_PROGRAM_STEPS)))
 
 
-@jax.jit
+@Program
 def _project_program(projection: AbstractProjection, posterior: Any, prior: Any) -> Any:
     return projection.project(posterior, prior)
 
 
-_advance_program = jax.jit(advance)
+_advance_program = Program(advance)
 
 
 class AscentResult(NamedTuple):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.errors import OptionError
+from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import (
     AscentResult,
     MeanProjection,
@@ -356,19 +357,19 @@ def _outcome(problem: Problem, found: Found, result: AscentResult, *, variationa
     )
 
 
-@jax.jit
+@Program
 def _readings(posterior: Any) -> tuple[Any, Any, Any]:
     """The mode, its moments, and the posterior's."""
     mode = posterior.mode()
     return mode, mode.moments(), posterior.moments()
 
 
-@jax.jit
+@Program
 def _moments(distribution: Any) -> Any:
     return distribution.moments()
 
 
-@jax.jit
+@Program
 def _mean(draws: Any) -> Any:
     return draws.mean_of_draws()
 

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock
-from clusterwise.core.runtime import parallel_map
+from clusterwise.core.runtime import Program, parallel_map
 from clusterwise.engines.ascent import Progress
 from clusterwise.engines.step import Totals, sampling, sampling_program
 from clusterwise.sources.source import Source
@@ -53,7 +53,7 @@ def _update(
     return _Sweep(posterior.sample(key), totals.log_density, match)
 
 
-@jax.jit
+@Program
 def _sweeps_program(
     block: AbstractBlock, prior: Any, pivot: Any, rows: RowBlock, parameters: Any, key: PRNGKeyArray
 ) -> _Sweep:
@@ -68,10 +68,15 @@ def _sweeps_program(
     return lax.scan(sweep, parameters, jax.random.split(key, _PROGRAM_SWEEPS))[1]
 
 
-_update_program = jax.jit(_update)
+_update_program = Program(_update)
 
 
-@jax.jit
+@Program
+def _sample_program(posterior: Any, key: PRNGKeyArray) -> Any:
+    return posterior.sample(key)
+
+
+@Program
 def _moments_program(parameters: Any) -> Any:
     return parameters.moments()
 
@@ -132,7 +137,7 @@ def run_gibbs(
     def chain(chain_key: PRNGKeyArray) -> _Sweep:
         nonlocal done
         start_key, chain_key = jax.random.split(chain_key)
-        parameters = start.sample(start_key)
+        parameters = _sample_program(start, start_key)
         kept = []
         for i in range(rounds):
             part = sweeps(parameters, jax.random.fold_in(chain_key, i))

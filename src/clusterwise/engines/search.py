@@ -12,7 +12,7 @@ import numpy as np
 
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock
-from clusterwise.core.runtime import parallel_map
+from clusterwise.core.runtime import Program, parallel_map
 from clusterwise.engines.ascent import (
     AbstractProjection,
     AscentResult,
@@ -181,7 +181,7 @@ def _joint_starts(problem: Problem, rng: np.random.Generator) -> list[Start]:
     return found
 
 
-@jax.jit
+@Program
 def _mode_program(posterior: Any) -> tuple[Any, Any]:
     mode = posterior.mode()
     return mode, mode.moments()
@@ -214,7 +214,7 @@ def evaluate(problem: Problem, moments: Any) -> tuple[float, float]:
     return float(totals.log_density), float(_entropy(problem.block, moments, totals))
 
 
-@jax.jit
+@Program
 def _entropy(block: AbstractBlock, moments: Any, totals: Totals) -> jax.Array:
     score = jnp.trace(block.cross_score(moments, totals.statistics))
     return jnp.maximum(totals.log_density - score, 0.0)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clusterwise.core.block import AbstractBlock, Statistics
 from clusterwise.core.rows import RowBlock, Rows, fold_chunks, map_chunks
+from clusterwise.core.runtime import Program
 
 
 class Totals(NamedTuple):
@@ -68,11 +69,11 @@ def labelled(block: AbstractBlock, moments: Any, rows: RowBlock, labels: Int[Arr
     return fold_chunks(chunk, rows)
 
 
-expectation_program = jax.jit(expectation)
-sampling_program = jax.jit(sampling)
+expectation_program = Program(expectation)
+sampling_program = Program(sampling)
 
 
-@jax.jit
+@Program
 def start_program(
     block: AbstractBlock, prior: Any, rows: RowBlock, labels: Int[Array, " n"]
 ) -> Any:
@@ -81,7 +82,7 @@ def start_program(
     return block.posterior(labelled(block, moments, rows, labels), prior, moments)
 
 
-@jax.jit
+@Program
 def score_program(block: AbstractBlock, moments: Any, rows: RowBlock) -> Float[Array, "c k rows"]:
     """Score of each row under each cluster, chunk after chunk."""
     return map_chunks(partial(block.score, moments), rows)

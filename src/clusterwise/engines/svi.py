@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock, Rows
+from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import AscentResult, Progress
 from clusterwise.engines.step import expectation_program, score_chunk
 from clusterwise.sources.source import Source
@@ -73,7 +74,7 @@ def _stream_block(
     return lax.fori_loop(0, batches, batch, (state, jnp.zeros(())))
 
 
-_stream_program = jax.jit(_stream_block, static_argnames="batch_size")
+_stream_program = Program(_stream_block, static_argnames=("batch_size",))
 
 
 def run_stochastic(
@@ -163,16 +164,16 @@ def _visit_chunks(
     return lax.fori_loop(0, rows.used, visit, (state, kept))
 
 
-_visit_program = jax.jit(_visit_chunks)
+_visit_program = Program(_visit_chunks)
 
 
-@jax.jit
+@Program
 def _memo_objective(block: AbstractBlock, prior: Any, state: _Memo) -> Float[Array, ""]:
     score = block.cross_score(state.posterior.moments(), state.statistics)
     return jnp.trace(score) + state.entropy - state.posterior.kl(prior)
 
 
-@jax.jit
+@Program
 def _kl_program(posterior: Any, prior: Any) -> Float[Array, ""]:
     return posterior.kl(prior)
 
@@ -190,7 +191,7 @@ def _remember_block(
     return lax.map(chunk, rows.packed)
 
 
-_remember_program = jax.jit(_remember_block)
+_remember_program = Program(_remember_block)
 
 
 def run_memoized(

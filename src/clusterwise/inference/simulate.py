@@ -1,0 +1,293 @@
+"""The generative story: a cluster, then its covariates, then the responses given both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clusterwise.assembly.build import Specification
+from clusterwise.core.errors import DataError, OptionError
+from clusterwise.frames.encoder import Encoder
+from clusterwise.frames.formula import parse
+from clusterwise.frames.table import check_columns, open_table
+
+LABEL = "component"
+_SUM = 1e-6
+_BATCH = 65_536
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Parameters to simulate from, in data units.
+
+    `weights` (k,); for each response by name `coefficients` (k, p), whose shape is checked when
+    they meet their design, and `sigma` (k,); `means` (k, d) and `covariances` (k, d, d) of the
+    columns `densities`.
+    """
+
+    weights: np.ndarray
+    coefficients: Mapping[str, Any]
+    sigma: Mapping[str, np.ndarray]
+    densities: tuple[str, ...]
+    means: np.ndarray
+    covariances: np.ndarray
+
+
+def density_columns(spec: Specification) -> tuple[str, ...]:
+    """Names of the columns that the covariate density gives, as it names them.
+
+    Parameters
+    ----------
+    spec : Specification
+        The model.
+
+    Returns
+    -------
+    tuple of str
+        Such as ``("x1", "log(x2)")``.
+    """
+    found = []
+    for density in spec.densities:
+        terms = parse(density.formula, response=False).terms
+        found += [":".join(factor.name for factor in term) for term in terms if term]
+    return tuple(found)
+
+
+def read_truth(spec: Specification, params: Any) -> Truth:
+    """Check a user's parameters.
+
+    Parameters
+    ----------
+    spec : Specification
+        The model.
+    params : mapping
+        "weights" (k,); with responses "coefficients" (k, p) and "sigma" (k,), or dictionaries of
+        them by response; with covariates "means" (k, d) and "covariances" (k, d, d).
+
+    Returns
+    -------
+    Truth
+        The parameters as arrays.
+
+    Raises
+    ------
+    OptionError
+        Where they do not fit the model.
+    """
+    densities = density_columns(spec)
+    needed = ["weights"]
+    needed += ["coefficients", "sigma"] if spec.responses else []
+    needed += ["means", "covariances"] if densities else []
+    listed = ", ".join(map(repr, needed))
+    if not isinstance(params, Mapping):
+        raise OptionError(
+            f"params must be a fit or a dictionary with {listed}, not {type(params).__name__}."
+        )
+    missing = [key for key in needed if key not in params]
+    unknown = [repr(key) for key in params if key not in needed]
+    if missing or unknown:
+        wrong = f"lacks {missing[0]!r}" if missing else f"has {', '.join(unknown)} too many"
+        raise OptionError(f"params {wrong}; this model takes {listed}.")
+    k, d = spec.n_components, len(densities)
+    weights = _array("weights", params["weights"], (k,))
+    if np.any(weights < 0) or abs(weights.sum() - 1) > _SUM:
+        raise OptionError(
+            f"params: weights must not be negative and must sum to 1, not to {weights.sum():g}."
+        )
+    sigma = {}
+    for name, value in _by_response(params.get("sigma"), "sigma", spec).items():
+        each = np.broadcast_to(value, (k,)) if np.ndim(value) == 0 else value
+        sigma[name] = _array(f"sigma of {name!r}", each, (k,))
+        if np.any(sigma[name] < 0):
+            raise OptionError(f"params: sigma of {name!r} must not be negative.")
+    return Truth(
+        weights / weights.sum(),
+        _by_response(params.get("coefficients"), "coefficients", spec),
+        sigma,
+        densities,
+        _array("means", params["means"], (k, d)) if d else np.zeros((k, 0)),
+        _covariances(params["covariances"], k, d) if d else np.zeros((k, 0, 0)),
+    )
+
+
+def simulate(
+    rights: Mapping[str, str],
+    truth: Truth,
+    n: int | None,
+    rng: np.random.Generator,
+    data: Any = None,
+    encoder: Encoder | None = None,
+) -> pd.DataFrame:
+    """Draw rows from a model.
+
+    Parameters
+    ----------
+    rights : mapping of str to str
+        Right side of each response's formula.
+    truth : Truth
+        What to simulate from.
+    n : int or None
+        Number of rows; None for as many as `data` has.
+    rng : numpy.random.Generator
+        Where randomness comes from.
+    data : frame, optional
+        Columns that the regressions need and no density gives.
+    encoder : Encoder, optional
+        Codes the regressors as a fit did; by default they are coded anew.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Covariates, responses, and "component".
+
+    Raises
+    ------
+    DataError, OptionError
+        Where parameters do not fit the model or columns are missing.
+    """
+    frame = _given(rights, truth.densities, data, n, rng)
+    if frame is None:
+        if n is None:
+            raise OptionError("n=None takes as many rows as data has; give n, or data=.")
+        frame = pd.DataFrame(index=range(_whole(n)))
+    rows = len(frame)
+    labels = rng.choice(truth.weights.size, size=rows, p=truth.weights)
+    columns: dict[str, np.ndarray] = {}
+    if truth.densities:
+        noise = rng.normal(size=(rows, len(truth.densities)))
+        factors = np.linalg.cholesky(truth.covariances)[labels]
+        drawn = truth.means[labels] + np.einsum("nij,nj->ni", factors, noise)
+        columns = dict(zip(truth.densities, drawn.T, strict=True))
+    frame = frame.assign(**columns, **{LABEL: labels})
+    if encoder is None:
+        designs = {f"regressors:{i}": right for i, right in enumerate(rights.values())}
+        encoder = Encoder.fit(open_table(frame), designs)
+    outcomes: dict[str, np.ndarray] = {}
+    for i, name in enumerate(rights):
+        coefficients = _coefficients(truth, name, encoder.columns(f"regressors:{i}"))
+        means = component_means(encoder, i, coefficients, frame)
+        noise = truth.sigma[name][labels] * rng.normal(size=rows)
+        outcomes[name] = means[np.arange(rows), labels] + noise
+    return frame.drop(columns=LABEL).assign(**outcomes, **{LABEL: labels})
+
+
+def component_means(
+    encoder: Encoder, response: int, coefficients: np.ndarray, frame: pd.DataFrame
+) -> np.ndarray:
+    """Each cluster's regression at some rows.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Codes the regressors.
+    response : int
+        Number of the response.
+    coefficients : ndarray
+        (k, p), in data units.
+    frame : DataFrame
+        The rows.
+
+    Returns
+    -------
+    ndarray
+        (n, k).
+    """
+    design = f"regressors:{response}"
+    found = np.empty((len(frame), coefficients.shape[0]))
+    for start in range(0, len(frame), _BATCH):
+        part = frame.iloc[start : start + _BATCH]
+        rows = encoder.encode(part, [design], first_row=start)[design]
+        found[start : start + _BATCH] = rows @ coefficients.T
+    return found
+
+
+def _given(
+    rights: Mapping[str, str],
+    densities: Sequence[str],
+    data: Any,
+    n: int | None,
+    rng: np.random.Generator,
+) -> pd.DataFrame | None:
+    """The columns that no density gives, as rows to use as they are or to sample from."""
+    variables = [v for right in rights.values() for v in parse(right, response=False).variables]
+    needed = [v for v in dict.fromkeys(variables) if v not in densities]
+    made = [*needed, *densities, *rights]
+    if LABEL in made:
+        raise DataError(f"the column {LABEL!r} is taken by the cluster; rename yours.")
+    if data is None:
+        if needed:
+            raise DataError(
+                f"the regression needs {', '.join(map(repr, needed))}, which no density of the "
+                "covariates gives; give rows with these columns as data."
+            )
+        return None
+    table = open_table(data)
+    check_columns(needed, table.names)
+    batches = list(table.batches(needed, _BATCH))
+    frame = pd.concat(batches, ignore_index=True) if batches else pd.DataFrame()
+    if not len(frame):
+        raise DataError("data has no rows to take regressors from.")
+    if n is None or n == len(frame):
+        return frame
+    return frame.iloc[rng.integers(len(frame), size=_whole(n))].reset_index(drop=True)
+
+
+def _whole(n: Any) -> int:
+    whole = isinstance(n, (int, np.integer)) and not isinstance(n, bool)
+    if not whole or n < 1:
+        raise OptionError(f"n={n!r} must be a whole number of rows, at least 1.")
+    return int(n)
+
+
+def _by_response(value: Any, what: str, spec: Specification) -> dict[str, Any]:
+    """A value of each response; with one response it may stand alone."""
+    names = [r.name for r in spec.responses]
+    if isinstance(value, Mapping):
+        if sorted(value) != sorted(names):
+            raise OptionError(
+                f"params[{what!r}] names {', '.join(map(repr, value))}; the responses are "
+                f"{', '.join(map(repr, names))}."
+            )
+        return dict(value)
+    if len(names) > 1:
+        raise OptionError(
+            f"params[{what!r}] must be a dictionary from each response to its values: "
+            f"{', '.join(map(repr, names))}."
+        )
+    return dict.fromkeys(names, value)
+
+
+def _coefficients(truth: Truth, name: str, terms: Sequence[str]) -> np.ndarray:
+    """Coefficients (k, p) in the order of the design's columns."""
+    value = truth.coefficients[name]
+    if isinstance(value, pd.DataFrame) and sorted(map(str, value.columns)) == sorted(terms):
+        value = value[list(terms)]
+    what = f"coefficients of {name!r}, one column for each of {', '.join(terms)},"
+    return _array(what, value, (truth.weights.size, len(terms)))
+
+
+def _covariances(value: Any, k: int, d: int) -> np.ndarray:
+    covariances = _array("covariances", value, (k, d, d))
+    for j, matrix in enumerate(covariances):
+        symmetric = np.allclose(matrix, matrix.T, rtol=1e-8, atol=0)
+        if not symmetric or np.linalg.eigvalsh(matrix)[0] <= 0:
+            raise OptionError(
+                f"params['covariances'][{j}] is not a covariance: it must be symmetric and "
+                "positive definite."
+            )
+    return covariances
+
+
+def _array(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"params: {what} must be numbers of shape {shape}.") from error
+    if array.shape != shape or not np.all(np.isfinite(array)):
+        found = f"of shape {array.shape}" if array.shape != shape else "with NaN or infinity"
+        raise OptionError(f"params: {what} must be finite numbers of shape {shape}, not {found}.")
+    return array

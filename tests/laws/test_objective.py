@@ -1,0 +1,124 @@
+"""Objectives: they never decrease, stay below the evidence, and are likelihoods when flat."""
+
+import jax
+import numpy as np
+import pytest
+
+from clusterwise.engines.ascent import run_block
+from clusterwise.engines.step import start_program
+from tests.laws.registry import (
+    CASES,
+    ENGINES,
+    N_CLUSTERS,
+    N_ROWS,
+    PROJECTIONS,
+    make_source,
+    pack,
+    random_values,
+)
+
+FLAT = [name for name, case in CASES.items() if case.has_flat]
+MONOTONE = [name for name, engine in ENGINES.items() if engine.monotone]
+
+
+def start(case, prior, rows, rng, k=N_CLUSTERS):
+    slots = rows.packed.shape[0] * rows.packed.shape[2]
+    return start_program(case.block, prior, rows, rng.integers(k, size=slots))
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("engine", MONOTONE)
+def test_objective_never_decreases(name, engine):
+    case, rng = CASES[name], np.random.default_rng(1)
+    for _ in range(3):
+        values = random_values(rng)
+        source = make_source(values)
+        prior = case.prior()
+        begin = start(case, prior, source.block(0), rng)
+        result = ENGINES[engine].run(case.block, prior, source, begin, jax.random.key(0))
+        assert len(result.history) > 3
+        assert np.all(np.isfinite(result.history))
+        assert np.diff(result.history).min() >= -1e-9 * N_ROWS
+        assert result.objective == result.history[-1]
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_objective_is_the_mixture_log_likelihood_and_never_decreases(name):
+    case, rng = CASES[name], np.random.default_rng(2)
+    values = random_values(rng)
+    rows, prior = pack(values), case.flat()
+    begin = start(case, prior, rows, rng)
+    result = run_block(
+        PROJECTIONS["em"], case.block, prior, rows, N_ROWS, begin, tol=0.0, max_iter=25
+    )
+    assert np.diff(result.history).min() >= -1e-9 * N_ROWS
+    before = run_block(
+        PROJECTIONS["em"], case.block, prior, rows, N_ROWS, begin, tol=0.0, max_iter=24
+    )
+    score = case.log_density(before.posterior.mode(), values)
+    expected = np.logaddexp.reduce(score, axis=1).sum()
+    assert result.objective == pytest.approx(expected, rel=1e-10, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_em_reaches_a_stationary_point_of_likelihood_times_prior(name):
+    case, rng = CASES[name], np.random.default_rng(3)
+    values = random_values(rng)
+    source, prior = make_source(values), case.prior()
+    begin = start(case, prior, source.block(0), rng)
+    result = ENGINES["em"].run(case.block, prior, source, begin, None)
+    mode = result.posterior.mode()
+
+    def objective(point):
+        likelihood = np.logaddexp.reduce(case.log_density(point, values), axis=1).sum()
+        return likelihood + float(kernel_program(prior, point))
+
+    best = objective(mode)
+    assert best >= result.objective - 1e-8
+    assert best == pytest.approx(result.objective, abs=1e-4)
+    leaves, structure = jax.tree.flatten(mode)
+    shapes = [np.asarray(leaf) for leaf in leaves]
+    coefficients = [i for i, leaf in enumerate(shapes) if leaf.ndim == 3 and i % 2 == 0]
+    assert coefficients
+    for i in coefficients:
+        direction = rng.normal(size=shapes[i].shape)
+        ends = []
+        for sign in (-1, 1):
+            moved = list(leaves)
+            moved[i] = shapes[i] + sign * 1e-4 * direction
+            ends.append(objective(jax.tree.unflatten(structure, moved)))
+        assert abs(ends[1] - ends[0]) / 2e-4 < 0.02
+        assert max(ends) < best + 1e-7
+
+
+kernel_program = jax.jit(lambda prior, point: prior.log_kernel(point))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bound_lies_below_the_exact_evidence(name):
+    case, rng = CASES[name], np.random.default_rng(4)
+    values = random_values(rng, 4, 2)
+    rows, prior = pack(values), case.prior(2)
+    evidence = case.log_evidence(values, 2)
+    bounds = []
+    for _ in range(4):
+        begin = start(case, prior, rows, rng, 2)
+        result = run_block(
+            PROJECTIONS["vi"], case.block, prior, rows, 4, begin, tol=1e-12, max_iter=300
+        )
+        assert np.all(result.history <= evidence + 1e-8)
+        bounds.append(result.objective)
+    # Tight up to the clusters' order and some dependence between labels and parameters.
+    assert max(bounds) > evidence - np.log(2) - 3.0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bound_with_one_cluster_is_the_exact_evidence(name):
+    case, rng = CASES[name], np.random.default_rng(5)
+    values = random_values(rng, 6, 1)
+    rows, prior = pack(values), case.prior(1)
+    begin = start(case, prior, rows, rng, 1)
+    result = run_block(
+        PROJECTIONS["vi"], case.block, prior, rows, 6, begin, tol=1e-12, max_iter=20
+    )
+    assert result.objective == pytest.approx(case.log_evidence(values, 1), rel=1e-9, abs=1e-7)
