@@ -47,6 +47,10 @@ __all__ = ["ClusterwiseRegressor"]
 _RESPONSE = "y"
 _WEIGHT = "weight"
 _STREAMING = (VI, SVI, MemoizedVI)
+_STREAMED = (
+    "Later batches were added one by one: the log likelihood is not known, and restarts and the "
+    "notes above are those of the first batch."
+)
 
 
 class _Stream(NamedTuple):
@@ -397,7 +401,11 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
         coefficients = self.fit_.coefficients
         self.weights_ = self.fit_.weights.to_numpy()
         self.coef_ = coefficients[terms].to_numpy()
-        self.intercept_ = coefficients.get("Intercept", 0.0 * coefficients["x0"]).to_numpy()
+        self.intercept_ = (
+            coefficients["Intercept"].to_numpy()
+            if "Intercept" in coefficients
+            else np.zeros(len(self.coef_))
+        )
         self.sigma_ = self.fit_.dispersion["sigma"].to_numpy()
         for name in ("means_", "covariances_"):
             vars(self).pop(name, None)
@@ -476,6 +484,7 @@ def _stream_more(
         objective=bound,
         entropy=entropy,
         n_iter=record.n_iter + 1,
+        notes=(*(note for note in record.notes if note != _STREAMED), _STREAMED),
     )
     stream = stream._replace(
         posterior=update.posterior, moments=update.moments, statistics=statistics, entropy=entropy

@@ -95,6 +95,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
     total = prepared.source.total_weight
     shift = total * prepared.layout.log_scale
     draws = outcome.draws
+    widest = max(len(part.regressors) for part in prepared.layout.parts)
     return FitRecord(
         engine=engine,
         encoder=assembled.encoder,
@@ -116,7 +117,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         n_iter=outcome.n_iter,
         history=outcome.history - shift,
         restarts=_restarts(outcome, shift),
-        notes=(*prepared.notes, *_notes(outcome, np.exp(weights[order]) * total)),
+        notes=(*prepared.notes, *_notes(outcome, np.exp(weights[order]) * total, widest)),
         seconds=seconds,
     )
 
@@ -138,7 +139,7 @@ def _restarts(outcome: Outcome, shift: float) -> list[dict[str, Any]]:
     ]
 
 
-def _notes(outcome: Outcome, rows: np.ndarray) -> list[str]:
+def _notes(outcome: Outcome, rows: np.ndarray, n_coefficients: int) -> list[str]:
     notes = []
     empty = np.flatnonzero(rows < _EMPTY_ROWS)
     if empty.size:
@@ -146,6 +147,13 @@ def _notes(outcome: Outcome, rows: np.ndarray) -> list[str]:
         notes.append(
             f"Empty components (fewer than one row): {named}. They stay at their prior; fewer "
             "clusters than asked for are supported."
+        )
+    few = np.flatnonzero((rows >= _EMPTY_ROWS) & (rows < n_coefficients))
+    if few.size:
+        named = ", ".join(f"{k} ({rows[k]:.1f})" for k in few)
+        notes.append(
+            f"Components with fewer rows than coefficients: {named}. They describe outliers "
+            "rather than clusters."
         )
     chosen = next(o for o in outcome.optima if o.chosen)
     if chosen.degenerate:

@@ -3,12 +3,12 @@
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import linalg
+from scipy import linalg, special
 
 from clusterwise.core.runtime import double_precision
+from clusterwise.posteriors.covariance import InverseGamma, KnownCovariance
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters
 from tests.laws.registry import (
@@ -30,19 +30,8 @@ def draws_program(posterior, keys):
 
 
 @jax.jit
-def evaluate_program(posterior, prior, draws):
-    """Log densities under both, and moments, of each draw."""
-
-    def one(draw):
-        return posterior.log_prob(draw), prior.log_prob(draw), draw.moments()
-
-    return jax.vmap(one)(draws)
-
-
-@jax.jit
-def density_program(posterior, prior, point):
-    kernels = posterior.log_kernel(point), prior.log_kernel(point)
-    return posterior.log_prob(point), prior.log_prob(point), *kernels
+def densities_program(posterior, points):
+    return jax.lax.map(lambda p: (posterior.log_prob(p), posterior.log_kernel(p)), points)
 
 
 @jax.jit
@@ -50,9 +39,12 @@ def kl_program(posterior, prior):
     return posterior.kl(prior)
 
 
-@jax.jit
-def kernel_program(posterior, point):
-    return posterior.log_kernel(point)
+def densities(posterior, points):
+    """Log densities and kernels at a list of points; one program for any number of them."""
+    padded = [*points, *points[:1] * (_DRAWS - len(points))]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+    found = densities_program(posterior, stacked)
+    return tuple(np.asarray(value)[: len(points)] for value in found)
 
 
 def labelled_rows(seed):
@@ -70,8 +62,7 @@ def drawn(name):
     posterior = part.posterior(values, members(labels))
     other = part.posterior(random_values(rng, N)[:12], rng.random((N_CLUSTERS, 12)))
     keys = jax.random.split(jax.random.key(5, impl="rbg"), _DRAWS)
-    draws = draws_program(posterior, keys)
-    return posterior, other, draws, evaluate_program(posterior, other, draws)
+    return posterior, other, draws_program(posterior, keys)
 
 
 def close_on_average(sample, expected, errors=5.0):
@@ -81,21 +72,31 @@ def close_on_average(sample, expected, errors=5.0):
 
 
 @pytest.mark.parametrize("name", PARTS)
+def test_score_is_scipys_log_density(name):
+    part, rng = PARTS[name], np.random.default_rng(0)
+    values = random_values(rng, N)
+    for _ in range(3):
+        point = part.draw(rng, N_CLUSTERS)
+        expected = part.log_density(point, values)
+        found = part.scores(point.moments(), values).T
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_posterior_is_prior_times_likelihood_over_marginal(name):
     part = PARTS[name]
     values, labels, rng = labelled_rows(1)
     prior, posterior = part.prior(N_CLUSTERS), part.posterior(values, members(labels))
     log_marginal = part.log_marginal(values, labels, N_CLUSTERS)
-    lost = []
-    for _ in range(4):
-        point = part.draw(rng, N_CLUSTERS)
-        log_likelihood = part.log_density(point, values)[np.arange(N), labels].sum()
-        after, before, kernel_after, kernel_before = map(
-            float, density_program(posterior, prior, point)
-        )
-        assert after - before == pytest.approx(log_likelihood - log_marginal, rel=1e-7, abs=1e-6)
-        lost.append(kernel_after - kernel_before - log_likelihood)
+    points = [part.draw(rng, N_CLUSTERS) for _ in range(5)]
+    log_likelihood = np.array(
+        [part.log_density(point, values)[np.arange(N), labels].sum() for point in points]
+    )
+    after, kernel_after = densities(posterior, points)
+    before, kernel_before = densities(prior, points)
+    np.testing.assert_allclose(after - before, log_likelihood - log_marginal, rtol=1e-7, atol=1e-6)
     # What EM maximises: the kernels differ by the likelihood, up to a constant.
+    lost = kernel_after - kernel_before - log_likelihood
     np.testing.assert_allclose(lost, lost[0], rtol=1e-9, atol=1e-8)
 
 
@@ -104,11 +105,12 @@ def test_flat_prior_adds_nothing(name):
     part = PARTS[name]
     values, labels, rng = labelled_rows(2)
     prior = part.flat(N_CLUSTERS)
-    mode = part.posterior(values, members(labels), prior).mode()
+    posterior = part.posterior(values, members(labels), prior)
+    mode = posterior.mode()
     best = part.log_density(mode, values)[np.arange(N), labels].sum()
-    assert abs(float(kernel_program(prior, mode))) < 1e-6
-    for _ in range(20):
-        point = move(mode, rng, 0.05)
+    assert np.abs(densities(prior, [mode])[1]) < 1e-6
+    for seed in range(20):
+        point = move(mode, posterior, seed, 0.05)
         worse = part.log_density(point, values)[np.arange(N), labels].sum()
         assert worse < best + 1e-7
 
@@ -118,55 +120,46 @@ def test_divergence_is_expected_log_likelihood_less_log_marginal(name):
     part = PARTS[name]
     values, labels, _ = labelled_rows(3)
     prior, posterior = part.prior(N_CLUSTERS), part.posterior(values, members(labels))
-    expected = (
-        np.sum(part.scores(posterior.moments(), values) * members(labels))
-        - part.log_marginal(values, labels, N_CLUSTERS)
-    )  # fmt: skip
+    scores = part.scores(posterior.moments(), values)
+    expected = np.sum(scores * members(labels)) - part.log_marginal(values, labels, N_CLUSTERS)
     assert float(kl_program(posterior, prior)) == pytest.approx(expected, rel=1e-7, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_divergence_is_the_average_log_ratio(name):
-    posterior, other, _, (log_q, log_p, _) = drawn(name)
+    posterior, other, draws = drawn(name)
     divergence = float(kl_program(posterior, other))
     assert divergence >= 0
+    log_q, log_p = (densities_program(q, draws)[0] for q in (posterior, other))
     close_on_average(np.asarray(log_q) - np.asarray(log_p), divergence)
     assert abs(float(kl_program(posterior, posterior))) < 1e-9
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_expected_score_is_the_average_over_draws(name):
-    part = PARTS[name]
-    posterior, _, _, (_, _, moments) = drawn(name)
-    values = random_values(np.random.default_rng(4), 8)
-    expected = part.scores(posterior.moments(), values)
-    constants, factors = jax.vmap(part.block.quadratic)(moments)
-    constants, factors = np.asarray(constants), np.asarray(factors)
-    own = values[:, list(part.block.columns)]
-    sample = np.broadcast_to(constants[:, :, None], (*constants.shape, len(values)))
-    if own.size:
-        whitened = np.einsum("dkmc,nc->dkmn", factors, own)
-        sample = sample - 0.5 * np.square(whitened).sum(axis=2)
-    close_on_average(sample, expected)
-
-
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_moments_are_averages_of_draws(name):
-    posterior, _, draws, (_, _, moments) = drawn(name)
+    part = PARTS[name]
+    posterior, _, draws = drawn(name)
     expected = posterior.moments()
-    close_on_average(moments.coefficients, expected.coefficients)
-    close_on_average(moments.precision.log_det, expected.precision.log_det)
-    whitening = np.asarray(moments.precision.whitening)
-    precision = np.swapaxes(whitening, -1, -2) @ whitening
-    mean = np.asarray(expected.precision.whitening)
-    close_on_average(precision, np.swapaxes(mean, -1, -2) @ mean)
-    inverse = np.broadcast_to(np.linalg.inv(np.asarray(draws.covariance)), precision.shape)
-    np.testing.assert_allclose(precision, inverse, rtol=1e-6, atol=1e-8)
+    coefficients, covariance = np.asarray(draws.coefficients), np.asarray(draws.covariance)
+    k, q = coefficients.shape[1], covariance.shape[-1]
+    precision = np.broadcast_to(np.linalg.inv(covariance), (_DRAWS, k, q, q))
+    log_det = np.broadcast_to(np.linalg.slogdet(precision)[1], (_DRAWS, k))
+    whitening = np.asarray(expected.precision.whitening)
+    close_on_average(coefficients, expected.coefficients)
+    close_on_average(log_det, expected.precision.log_det)
+    close_on_average(precision, np.swapaxes(whitening, -1, -2) @ whitening)
+    # The expected score is the average score.
+    values = random_values(np.random.default_rng(4), 8)
+    x, y = (values[:, list(c)] for c in (part.block.regressors, part.block.responses))
+    error = y[None, None] - np.einsum("np,dkpq->dknq", x, coefficients)
+    square = np.einsum("dknq,dkqr,dknr->dkn", error, precision, error)
+    score = 0.5 * (log_det - q * np.log(2 * np.pi))[:, :, None] - 0.5 * square
+    close_on_average(score, part.scores(expected, values))
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weight_moments_are_averages_of_draws(name):
-    posterior, _, draws, _ = drawn(name)
+    posterior, _, draws = drawn(name)
     expected = posterior.moments()
     weights = np.exp(np.asarray(draws.log_weights))
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-12)
@@ -174,32 +167,31 @@ def test_weight_moments_are_averages_of_draws(name):
     close_on_average(draws.concentration, expected.concentration)
 
 
-def move(parameters, rng, size):
-    """A random step in unconstrained coordinates."""
-    if isinstance(parameters, Weights):
-        step = size * rng.normal(size=parameters.log_weights.shape)
-        moved = jax.nn.log_softmax(parameters.log_weights + step)
-        return Weights(moved, parameters.concentration)
-    coefficients = parameters.coefficients + size * rng.normal(size=parameters.coefficients.shape)
-    return LinearParameters(coefficients, parameters.covariance)
+def move(point, posterior, seed, size):
+    """A step in unconstrained coordinates, in a direction that the seed gives."""
+    rng = np.random.default_rng(seed)
+    if isinstance(point, Weights):
+        moved = np.asarray(point.log_weights) + size * rng.normal(size=point.log_weights.shape)
+        return Weights(moved - special.logsumexp(moved), np.asarray(point.concentration))
+    coefficients = np.asarray(point.coefficients)
+    coefficients = coefficients + size * rng.normal(size=coefficients.shape)
+    covariance = _move_covariance(np.asarray(point.covariance), posterior.covariance, rng, size)
+    return LinearParameters(coefficients, covariance)
 
 
-def move_covariance(covariance, posterior, rng, size):
+def _move_covariance(covariance, posterior, rng, size):
     """Scale covariances from both sides, within their form."""
     t, q = covariance.shape[:2]
-    kind = type(posterior.covariance).__name__
-    if kind == "KnownCovariance":
+    if isinstance(posterior, KnownCovariance):
         return covariance
-    if kind == "InverseGamma":
-        r = posterior.covariance.shape.shape[1]
-        step = np.broadcast_to(np.exp(size * rng.normal(size=(t, r))), (t, q))
-        return covariance * step[:, :, None]
-    steps = rng.normal(size=(t, q, q))
-    scaled = [
-        linalg.sqrtm(c).real @ linalg.expm(size * (s + s.T)) @ linalg.sqrtm(c).real
-        for c, s in zip(np.asarray(covariance), steps, strict=True)
-    ]
-    return jnp.asarray(np.stack(scaled))
+    if isinstance(posterior, InverseGamma):
+        r = posterior.shape.shape[1]
+        return covariance * np.exp(size * rng.normal(size=(t, r)))[:, :, None]
+    moved = []
+    for own in covariance:
+        step, root = rng.normal(size=(q, q)), np.linalg.cholesky(own)
+        moved.append(root @ linalg.expm(size * (step + step.T)) @ root.T)
+    return np.stack(moved)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -207,32 +199,24 @@ def test_mode_maximises_the_kernel(name):
     part = PARTS[name]
     values, labels, _ = labelled_rows(5)
     posterior = part.posterior(values, members(labels))
-    mode = posterior.mode()
-    best = float(kernel_program(posterior, mode))
-
-    def kernel(seed, size):
-        step_rng = np.random.default_rng(seed)
-        point = move(mode, step_rng, size)
-        if isinstance(mode, LinearParameters):
-            covariance = move_covariance(mode.covariance, posterior, step_rng, size)
-            point = LinearParameters(point.coefficients, covariance)
-        return float(kernel_program(posterior, point))
-
-    for seed in range(12):
-        slope = (kernel(seed, 1e-4) - kernel(seed, -1e-4)) / 2e-4
-        assert abs(slope) < 1e-4
-        assert kernel(seed, 0.3) < best
-        assert kernel(seed, -0.02) < best
+    mode = jax.tree.map(np.asarray, posterior.mode())
+    sizes = (1e-4, -1e-4, 0.3, -0.02)
+    points = [move(mode, posterior, seed, size) for seed in range(12) for size in sizes]
+    kernel = densities(posterior, [mode, *points])[1]
+    best, kernel = kernel[0], kernel[1:].reshape(12, 4)
+    assert np.all(np.abs(kernel[:, 0] - kernel[:, 1]) / 2e-4 < 1e-4)
+    assert np.all(kernel[:, 2:] < best)
 
 
 @pytest.mark.parametrize("name", ["dirichlet process", "pitman-yor"])
 def test_mode_of_the_concentration_is_best_on_its_grid(name):
-    values, labels, rng = labelled_rows(6)
+    values, labels, _ = labelled_rows(6)
     posterior = PARTS[name].posterior(values, members(labels))
-    mode = posterior.mode()
-    best = float(kernel_program(posterior, mode))
-    for step in (*range(-20, 0), *range(1, 21)):
-        concentration = mode.concentration * np.exp(0.1 * step)
-        assert float(kernel_program(posterior, Weights(mode.log_weights, concentration))) < best
-        moved = Weights(move(mode, rng, 0.02).log_weights, concentration)
-        assert float(kernel_program(posterior, moved)) < best
+    mode = jax.tree.map(np.asarray, posterior.mode())
+    steps = [0, *range(-20, 0), *range(1, 21)]
+    concentrations = [mode.concentration * np.exp(0.1 * step) for step in steps]
+    moved = [move(mode, posterior, seed, 0.02).log_weights for seed in range(len(steps))]
+    same = [Weights(mode.log_weights, value) for value in concentrations]
+    other = [Weights(w, value) for w, value in zip(moved, concentrations, strict=True)]
+    kernel = densities(posterior, [*same, *other])[1]
+    assert np.all(kernel[1:] < kernel[0])

@@ -107,9 +107,7 @@ def test_pitman_yor_without_discount_is_the_dirichlet_process():
     count = jnp.asarray([9.0, 4.5, 3.0, 0.0, 1.0])
     after = [prior.updated(count, prior.moments()) for prior in (one, other)]
     for method in ("moments", "mode"):
-        for a, b in zip(
-            *(jax.tree.leaves(getattr(q, method)()) for q in after), strict=True
-        ):
+        for a, b in zip(*(jax.tree.leaves(getattr(q, method)()) for q in after), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
     np.testing.assert_allclose(after[0].kl(one), after[1].kl(other), rtol=1e-12)
 
@@ -139,18 +137,19 @@ def concentration_density(posterior: StickBreakingPosterior, shape, rate, discou
     def kernel(value):
         first, second = 1 - discount, value + discount * np.arange(1, k)
         return stats.gamma(shape, scale=1 / rate).pdf(value) * np.exp(
-            np.sum(special.betaln(first + count[:-1], second + later[:-1]) - special.betaln(first, second))
+            np.sum(
+                special.betaln(first + count[:-1], second + later[:-1])
+                - special.betaln(first, second)
+            )
         )
 
     total, _ = integrate.quad(kernel, 0, np.inf, epsabs=0)
     return lambda value: kernel(value) / total
 
 
-@pytest.mark.parametrize(
-    ("name", "discount"), [("dirichlet process", 0.0), ("pitman-yor", 0.3)]
-)
+@pytest.mark.parametrize(("name", "discount"), [("dirichlet process", 0.0), ("pitman-yor", 0.3)])
 def test_concentration_draws_and_mean(name, discount):
-    posterior, _, draws, _ = drawn(name)
+    posterior, _, draws = drawn(name)
     density = concentration_density(posterior, 2.0, 1.0, discount)
     mean, _ = integrate.quad(lambda v: v * density(v), 0, np.inf, epsabs=0)
     assert float(posterior.moments().concentration) == pytest.approx(mean, rel=1e-7)
@@ -163,7 +162,7 @@ def test_concentration_draws_and_mean(name, discount):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weight_draws(name):
-    posterior, _, draws, _ = drawn(name)
+    posterior, _, draws = drawn(name)
     weights = np.exp(np.asarray(draws.log_weights))
     if name == "dirichlet":
         alpha = np.asarray(posterior.alpha)
@@ -184,7 +183,7 @@ def test_weight_draws(name):
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_coefficient_and_variance_draws(name):
-    posterior, _, draws, _ = drawn(name)
+    posterior, _, draws = drawn(name)
     k, p, q = posterior.mean.shape
     for j in range(k):
         spread = np.linalg.inv(np.asarray(posterior.precision[j]))
@@ -220,7 +219,7 @@ def variance_marginal(covariance, j, column):
 
 @pytest.mark.parametrize("name", ["full covariates", "tied covariates", "bivariate response"])
 def test_draws_of_a_full_covariance_have_the_right_mean_and_determinant(name):
-    posterior, _, draws, _ = drawn(name)
+    posterior, _, draws = drawn(name)
     covariance = np.asarray(draws.covariance)
     dof, scale = np.asarray(posterior.covariance.dof), np.asarray(posterior.covariance.scale)
     q = scale.shape[-1]

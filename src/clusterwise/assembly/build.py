@@ -9,16 +9,15 @@ import numpy as np
 
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import Prepared
-from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
+from clusterwise.core.product import ProductPosterior, QuadraticProduct
 from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.engines.degeneracy import Degeneracy
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import StartData
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame, LinearOptions, linear_prior
 from clusterwise.weights.mixing import MixingWeights
 from clusterwise.weights.specification import AbstractWeights, Dirichlet
-
-_COLLAPSED = 1e-7
 
 
 class Specification(NamedTuple):
@@ -54,18 +53,20 @@ def to_data_units(layout: Layout, part: Part) -> tuple[np.ndarray, np.ndarray, n
     return matrix, scale, shift
 
 
+def make_frame(layout: Layout, part: Part, gram: np.ndarray, n_components: int) -> LinearFrame:
+    """What a part's prior is made from."""
+    index = np.asarray((*part.regressors, *part.responses), int)
+    units = to_data_units(layout, part)
+    return LinearFrame(gram[np.ix_(index, index)], len(part.regressors), *units, n_components)
+
+
 def make_prior(spec: Specification, layout: Layout, gram: np.ndarray) -> ProductPosterior:
     """Priors of all blocks, in standard units."""
     parts: list[Any] = [spec.weights.prior(spec.n_components, spec.flat)]
     owners = (*(r.family for r in spec.responses), *spec.densities)
     for part, owner in zip(layout.parts, owners, strict=True):
-        index = np.asarray((*part.regressors, *part.responses), int)
-        matrix, scale, shift = to_data_units(layout, part)
-        frame = LinearFrame(
-            gram[np.ix_(index, index)], len(part.regressors), matrix, scale, shift,
-            spec.n_components,
-        )  # fmt: skip
-        what = "the covariates" if part.kind.startswith("covariates") else repr(part.names[0])
+        frame = make_frame(layout, part, gram, spec.n_components)
+        what = repr(part.names[0]) if part.is_response else "the covariates"
         parts.append(owner.prior(what, frame, spec.priors[part.kind]))
     return ProductPosterior(tuple(parts))
 
@@ -79,7 +80,7 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     regressions = tuple(
         (rows[:, np.asarray(part.regressors, int)], rows[:, np.asarray(part.responses, int)])
         for part in layout.parts
-        if part.kind.startswith("response") and part.regressors
+        if part.is_response and part.regressors
     )
     features = _features(layout)
     conditional = not spec.densities and len(features) > len(spec.responses)
@@ -93,10 +94,19 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         sample=prepared.sample,
         start_data=StartData(rows[:, features], regressions),
         joint=joint,
-        spuriousness=_spuriousness,
-        collapsed=lambda parameters: _collapsed(parameters, layout),
-        smallest=lambda parameters: _smallest(parameters, layout),
+        degeneracy=_degeneracy(prepared),
     )
+
+
+def _degeneracy(prepared: Prepared) -> Degeneracy:
+    parts = prepared.layout.parts
+    pooled = tuple(
+        make_frame(prepared.layout, part, prepared.typical_gram, 1).pooled_residuals
+        for part in parts
+    )
+    names = [f"sigma of {p.names[0]!r}" if p.is_response else "covariance" for p in parts]
+    widest = max(len(part.regressors) for part in parts)
+    return Degeneracy(tuple(names), pooled, (widest + 1) / prepared.source.total_weight)
 
 
 def _features(layout: Layout) -> list[int]:
@@ -125,50 +135,3 @@ def _joint(
         (MixingWeights(), LinearGaussian((0,), tuple(features))), layout.n_columns
     )
     return block, ProductPosterior((weights, density))
-
-
-def _ratios(parameters: ProductParameters) -> list[tuple[int, np.ndarray]]:
-    """Variances relative to the pooled ones, (k, q) ascending, where clusters have their own."""
-    weights = np.exp(parameters.parts[0].log_weights)
-    found = []
-    for i, part in enumerate(parameters.parts[1:]):
-        covariance = part.covariance
-        if covariance.shape[0] == weights.size:
-            pooled = np.einsum("k,kij->ij", weights, covariance)
-            whitening = np.linalg.inv(np.linalg.cholesky(pooled))
-            found.append((i, np.linalg.eigvalsh(whitening @ covariance @ whitening.T)))
-    return found
-
-
-def _spuriousness(parameters: ProductParameters) -> float:
-    """Sum over clusters of the trace of the pooled covariance in units of their own."""
-    with np.errstate(divide="ignore"):
-        return sum(float((1 / np.maximum(ratio, 0)).sum()) for _, ratio in _ratios(parameters))
-
-
-def _name(layout: Layout, i: int) -> str:
-    part = layout.parts[i]
-    return f"sigma of {part.names[0]!r}" if part.kind.startswith("response") else "covariance"
-
-
-def _collapsed(parameters: ProductParameters, layout: Layout) -> tuple[str, ...]:
-    """Clusters whose variance has gone to zero next to the others'."""
-    return tuple(
-        f"the {_name(layout, i)} of component {k} has collapsed to zero"
-        for i, ratio in _ratios(parameters)
-        for k in np.flatnonzero(ratio[:, 0] < _COLLAPSED)
-    )
-
-
-def _smallest(parameters: ProductParameters, layout: Layout) -> tuple[str, ...]:
-    """The cluster whose variance is smallest relative to the pooled one."""
-    ratios = _ratios(parameters)
-    if not ratios:
-        return ()
-    i, ratio = min(ratios, key=lambda pair: pair[1].min())
-    k = int(ratio[:, 0].argmin())
-    factor = float(1 / np.sqrt(ratio[k, 0]))
-    return (
-        f"its likelihood comes from component {k}, whose {_name(layout, i)} is "
-        f"{factor:.0f} times smaller than the pooled one",
-    )

@@ -133,7 +133,8 @@ def _run_program(
     first = state.n_iter
 
     def unfinished(carry: tuple[Ascent, Array]) -> Array:
-        return ~carry[0].converged & (carry[0].n_iter < limit)
+        now = carry[0]
+        return ~now.converged & ~jnp.isnan(now.objective) & (now.n_iter < limit)
 
     def iterate(carry: tuple[Ascent, Array]) -> tuple[Ascent, Array]:
         now, history = carry
@@ -182,7 +183,7 @@ def run_block(
         state, history = _run_program(projection, block, prior, rows, state, stopping)
         after = int(state.n_iter)
         histories.append(np.asarray(history)[: after - before])
-        if bool(state.converged) or after >= max_iter:
+        if bool(state.converged) or after >= max_iter or np.isnan(state.objective):
             return _result(state, np.concatenate(histories))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from clusterwise.core.block import AbstractBlock
+from clusterwise.engines.degeneracy import Degeneracy
 from clusterwise.engines.gibbs import Draws
 from clusterwise.engines.start import StartData
 from clusterwise.sources.source import Source
@@ -18,8 +18,6 @@ class Problem(NamedTuple):
 
     `sample` holds some of the rows of `source` in one block, or all of them; `joint` is the model
     with a density of all numeric columns that lends its memberships to a conditional one.
-    `spuriousness` says how unequal the clusters' variances are, `collapsed` which clusters have
-    none left, `smallest` which is the smallest, both in words.
     """
 
     block: AbstractBlock
@@ -30,9 +28,7 @@ class Problem(NamedTuple):
     sample: Source
     start_data: StartData
     joint: tuple[AbstractBlock, Any] | None
-    spuriousness: Callable[[Any], float]
-    collapsed: Callable[[Any], tuple[str, ...]]
-    smallest: Callable[[Any], tuple[str, ...]]
+    degeneracy: Degeneracy
 
 
 class Optimum(NamedTuple):

@@ -221,7 +221,8 @@ def _entropy(block: AbstractBlock, moments: Any, totals: Totals) -> jax.Array:
 
 
 def _criterion(problem: Problem, total_weight: float, run: _Run) -> float:
-    return run.result.objective - problem.spuriousness(run.parameters) / np.sqrt(total_weight)
+    penalty = problem.degeneracy.spuriousness(run.parameters) / np.sqrt(total_weight)
+    return run.result.objective - penalty
 
 
 def _judge(problem: Problem, groups: list[_Run], others: list[_Run], n_starts: int) -> Found:
@@ -236,16 +237,16 @@ def _judge(problem: Problem, groups: list[_Run], others: list[_Run], n_starts: i
     optima = []
     for run in groups:
         log_likelihood, _ = evaluate(problem, run.moments)
-        reasons = problem.collapsed(run.parameters)
+        reasons = problem.degeneracy.collapsed(run.parameters)
         if run is not chosen and run.result.objective > chosen.result.objective:
-            reasons = reasons or problem.smallest(run.parameters)
+            reasons = reasons or problem.degeneracy.smallest(run.parameters)
         optima.append(_optimum(run, log_likelihood, reasons, chosen=run is chosen))
     on_sample = problem._replace(source=problem.sample)
     scale = problem.source.total_weight / problem.sample.total_weight
     for run in others:
         log_likelihood, _ = evaluate(on_sample, run.moments)
         scaled = run._replace(result=run.result._replace(objective=run.result.objective * scale))
-        reasons = problem.collapsed(run.parameters)
+        reasons = problem.degeneracy.collapsed(run.parameters)
         optima.append(_optimum(scaled, log_likelihood * scale, reasons, finished=False))
     return Found(chosen.result, optima, n_starts)
 

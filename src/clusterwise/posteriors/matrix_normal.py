@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from clusterwise.core.block import AbstractParameters, AbstractPosterior
 from clusterwise.posteriors.covariance import AbstractCovariance, Precision, point_precision
 
+_RIDGE = 1e-13
+
 
 class LinearMoments(NamedTuple):
     """Expectations that the score of a linear Gaussian block needs."""
@@ -127,9 +129,14 @@ def _for_each_cluster(precision: Precision, k: int) -> Precision:
 
 
 def _scaled_cholesky(matrix: Float[Array, "k p p"]) -> tuple[Array, Array]:
-    """Cholesky factor in correlation units, and the units."""
+    """Cholesky factor in correlation units, and the units.
+
+    A cluster whose rows do not span the regressors has a matrix that is singular up to its prior,
+    which rounding hides in large data; the small ridge is its floor.
+    """
     size = jnp.sqrt(jnp.diagonal(matrix, axis1=1, axis2=2))
-    return jnp.linalg.cholesky(matrix / (size[:, :, None] * size[:, None, :])), size
+    correlation = matrix / (size[:, :, None] * size[:, None, :])
+    return jnp.linalg.cholesky(correlation + _RIDGE * jnp.eye(matrix.shape[-1])), size
 
 
 def _solve(matrix: Float[Array, "k p p"], right: Float[Array, "k p q"]) -> Float[Array, "k p q"]:

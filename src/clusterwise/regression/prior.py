@@ -27,7 +27,7 @@ COVARIANCE_TYPES = ("full", "diag", "spherical", "tied")
 
 _COEFFICIENT_ROWS = 0.01
 _VARIANCE_GUESS = 0.01
-_FLAT = 1e-9
+_FLAT = 1e-11
 
 
 class LinearFrame(NamedTuple):
@@ -136,11 +136,10 @@ def _explicit(
         accepted = NormalInverseGamma
     wishart_of_one = isinstance(prior, NormalInverseWishart) and q == 1 and options.known is None
     if not isinstance(prior, accepted) and not wishart_of_one:
-        hint = "" if options.known is None else " (its covariance is given)"
+        form = "a known" if options.known is not None else f"a {options.covariance_type}"
         raise OptionError(
-            f"{what} is {type(prior).__name__}; with covariance type "
-            f"{options.covariance_type!r}{hint} it takes cw.{accepted.__name__}, 'default' or "
-            "'flat'."
+            f"{what} is {type(prior).__name__}; with {form} residual covariance it takes "
+            f"cw.{accepted.__name__} (cw.Normal goes with a known sigma or covariance)."
         )
     # A density's prior is over its q means (one regressor), a regression's over p coefficients.
     mean = as_vector(prior.mean, max(p, q), f"{what}: mean").reshape(p, q)

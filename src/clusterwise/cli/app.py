@@ -1,0 +1,246 @@
+"""The commands and their options; what they do is imported when one of them runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clusterwise.core.errors import ClusterwiseError, ClusterwiseWarning
+
+app = typer.Typer(
+    name="clusterwise",
+    help="Mixtures of regressions: clusters that nobody labelled, each with its own regression.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Kind(StrEnum):
+    """What to predict."""
+
+    mean = "mean"
+    quantile = "quantile"
+    interval = "interval"
+    density = "density"
+
+
+Data = Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow file.", metavar="DATA")]
+Folder = Annotated[Path, typer.Argument(help="Folder that `fit` wrote.", metavar="DIR")]
+Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same answer.", min=0)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        from clusterwise import __version__
+
+        typer.echo(f"clusterwise {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    context: typer.Context,
+    data: Data,
+    formula: Annotated[
+        str,
+        typer.Argument(
+            help="'y ~ x1 + x2'; several, separated by ';', for several responses; 'none' for a "
+            "plain mixture.",
+            metavar="FORMULA",
+        ),
+    ],
+    components: Annotated[
+        int, typer.Option("-k", "--components", help="Number of clusters.", metavar="K")
+    ] = 2,
+    covariates: Annotated[
+        str | None,
+        typer.Option(help="Columns whose density is modelled too: 'x1 + x2'.", metavar="COLUMNS"),
+    ] = None,
+    covariance: Annotated[
+        str | None,
+        typer.Option(help="Of the covariates: full, diag, spherical or tied.", metavar="TYPE"),
+    ] = None,
+    family: Annotated[str, typer.Option(help="Family of the response.")] = "gaussian",
+    weights: Annotated[
+        str, typer.Option(help="dirichlet, dirichlet_process or pitman_yor.")
+    ] = "dirichlet",
+    shared: Annotated[
+        str | None, typer.Option(help="Terms with one coefficient for all clusters.")
+    ] = None,
+    groups: Annotated[str | None, typer.Option(help="Column whose rows share a cluster.")] = None,
+    offset: Annotated[str | None, typer.Option(help="Column to add to the predictor.")] = None,
+    trials: Annotated[str | None, typer.Option(help="Column of binomial trials.")] = None,
+    sample_weight: Annotated[
+        str | None, typer.Option(help="Column with a weight of each row.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="em, vi, svi, memoized or gibbs.")] = "vi",
+    prior: Annotated[
+        str, typer.Option(help="default, or flat for maximum likelihood (with --engine em).")
+    ] = "default",
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write; default: the name of DATA and '-fit'.", metavar="DIR"),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Fit a mixture of regressions to a file."""
+    with _reporting(context):
+        from clusterwise.cli.fitting import Request, run_fit
+
+        request = Request(
+            data=data,
+            formula=formula,
+            n_components=components,
+            covariates=covariates,
+            covariance=covariance,
+            engine=engine,
+            seed=seed,
+            output=output,
+            options={
+                "family": family,
+                "weights": weights,
+                "shared": shared,
+                "groups": groups,
+                "offset": offset,
+                "trials": trials,
+                "sample_weight": sample_weight,
+                "prior": prior,
+            },
+        )
+        run_fit(request, quiet=quiet)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    folder: Folder,
+    data: Annotated[
+        Path, typer.Argument(help="CSV, Parquet or Arrow file of new rows.", metavar="NEWDATA")
+    ],
+    kind: Annotated[Kind, typer.Option(help="What to predict.")] = Kind.mean,
+    q: Annotated[
+        list[float] | None,
+        typer.Option(help="Level for --kind quantile; may be repeated.", metavar="LEVEL"),
+    ] = None,
+    level: Annotated[float, typer.Option(help="Probability of --kind interval.")] = 0.9,
+    response: Annotated[
+        str | None, typer.Option(help="Which response, where there are several.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="CSV or Parquet file; without it the first rows are shown."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Predict the response of new rows, and the probability of each cluster without it."""
+    with _reporting(context):
+        from clusterwise.cli.predicting import Question, run_predict
+
+        question = Question(kind.value, tuple(q or (0.05, 0.5, 0.95)), level, response)
+        run_predict(folder, data, question, output, force=force)
+
+
+@app.command()
+def simulate(
+    context: typer.Context,
+    folder: Folder,
+    output: Annotated[Path, typer.Option(help="CSV or Parquet file to write.")],
+    n: Annotated[
+        int | None, typer.Option("-n", "--rows", help="Rows; default: as many as --data has.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="File with regressors that the fit has no density of."),
+    ] = None,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Simulate rows from a fit."""
+    with _reporting(context):
+        from clusterwise.cli.predicting import run_simulate
+
+        run_simulate(folder, n, seed, data, output, force=force)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option(help="Folder to write.", metavar="DIR")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Fit four data sets, say what was found, and write the fits and their plots."""
+    with _reporting(context):
+        from clusterwise.demo import run_demo
+
+        run_demo(output, say=typer.echo, progress=sys.stderr.isatty())
+
+
+@contextmanager
+def _reporting(context: typer.Context) -> Iterator[None]:
+    """Turn errors into one line on standard error and an exit status."""
+    if context.obj == "program":
+        _keep_compiled_programs()
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ClusterwiseWarning)
+        try:
+            yield
+        except ClusterwiseError as error:
+            _fail(str(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = f" {error.filename!r}" if error.filename else ""
+            _fail(f"cannot read or write{place}: {error.strerror or error}")
+        except MemoryError:
+            _fail("there is not enough memory")
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    raise typer.Exit(2) from None
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+
+def _keep_compiled_programs() -> None:
+    """Let JAX keep what it compiles in the user's cache folder: most of a command's time."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "clusterwise" / "jax"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def main() -> None:
+    """Run the command line as a program of its own."""
+    app(obj="program")

@@ -1,0 +1,74 @@
+"""`clusterwise fit`: from options to a folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusterwise.cli.report import print_fit
+from clusterwise.core.errors import OptionError
+from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.model import Model
+from clusterwise.output import check_folder, write_fit
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the options of `clusterwise fit` ask for; `options` go to `Model` as they are."""
+
+    data: Path
+    formula: str
+    n_components: int
+    covariates: str | None
+    covariance: str | None
+    engine: str
+    seed: int
+    output: Path | None
+    options: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Folder to write."""
+        if self.output is not None:
+            return self.output
+        return Path(f"{self.data.name.split('.')[0] or 'data'}-fit")
+
+    def model(self) -> Model:
+        """The model."""
+        texts = [text.strip() for text in self.formula.split(";") if text.strip()]
+        formula = texts[0] if len(texts) == 1 else texts or None
+        if self.formula.strip().lower() == "none":
+            formula = None
+        covariates: Any = self.covariates
+        if self.covariance is not None:
+            if covariates is None:
+                raise OptionError(
+                    f"--covariance {self.covariance} needs --covariates, the columns that it is "
+                    "the covariance of."
+                )
+            covariates = [GaussianCovariates(covariates, covariance_type=self.covariance)]
+        return Model(formula, n_components=self.n_components, covariates=covariates, **self.options)
+
+
+def run_fit(request: Request, *, quiet: bool) -> None:
+    """Fit, print, and write.
+
+    Parameters
+    ----------
+    request : Request
+        The options.
+    quiet : bool
+        Whether to print nothing.
+    """
+    check_folder(request.folder)
+    progress = sys.stderr.isatty() and not quiet
+    fit = request.model().fit(
+        request.data, engine=request.engine, random_state=request.seed, progress=progress
+    )
+    if not quiet:
+        print_fit(fit)
+    write_fit(fit, request.data, request.folder, seed=request.seed, progress=progress)
+    if not quiet:
+        print(f"\nWrote fit.json, rows.parquet and model/ to {request.folder}/")
