@@ -2,36 +2,40 @@
 
 >>> import clusterwise as cw
 >>> model = cw.Model("y ~ x", n_components=2)
+
+Names are imported when they are first used, so that `import clusterwise` takes no time.
 """
 
+from __future__ import annotations
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from clusterwise.core.errors import (
-    ClusterwiseError,
-    ClusterwiseWarning,
-    DataError,
-    FileError,
-    FormulaError,
-    OptionError,
-)
-from clusterwise.covariates.gaussian import GaussianCovariates
-from clusterwise.engines.engine import EM, SVI, VI, Gibbs, MemoizedVI
-from clusterwise.fit import Fit
-from clusterwise.io import load
-from clusterwise.model import Model
-from clusterwise.posteriors.specification import (
-    Gamma,
-    Normal,
-    NormalInverseGamma,
-    NormalInverseWishart,
-)
-from clusterwise.responses.gaussian import Gaussian
-from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
+from clusterwise.core.version import __version__
 
 if TYPE_CHECKING:
+    from clusterwise.core.errors import (
+        ClusterwiseError,
+        ClusterwiseWarning,
+        DataError,
+        FileError,
+        FormulaError,
+        OptionError,
+    )
+    from clusterwise.covariates.gaussian import GaussianCovariates
+    from clusterwise.engines.engine import EM, SVI, VI, Gibbs, MemoizedVI
     from clusterwise.estimators import ClusterwiseRegressor
-
-__version__ = "0.1.0"
+    from clusterwise.fit import Fit
+    from clusterwise.io import load
+    from clusterwise.model import Model
+    from clusterwise.posteriors.specification import (
+        Gamma,
+        Normal,
+        NormalInverseGamma,
+        NormalInverseWishart,
+    )
+    from clusterwise.responses.gaussian import Gaussian
+    from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
 
 __all__ = [
     "EM",
@@ -57,19 +61,39 @@ __all__ = [
     "NormalInverseWishart",
     "OptionError",
     "PitmanYor",
+    "__version__",
     "load",
 ]
 
+_HOMES = {
+    "core.errors": (
+        "ClusterwiseError ClusterwiseWarning DataError FileError FormulaError OptionError"
+    ),
+    "covariates.gaussian": "GaussianCovariates",
+    "engines.engine": "EM SVI VI Gibbs MemoizedVI",
+    "estimators": "ClusterwiseRegressor",
+    "fit": "Fit",
+    "io": "load",
+    "model": "Model",
+    "posteriors.specification": "Gamma Normal NormalInverseGamma NormalInverseWishart",
+    "responses.gaussian": "Gaussian",
+    "weights.specification": "Dirichlet DirichletProcess PitmanYor",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
 
 def __getattr__(name: str) -> Any:
-    # scikit-learn takes most of a second to import.
-    if name == "ClusterwiseRegressor":
-        from clusterwise.estimators import ClusterwiseRegressor
-
-        return ClusterwiseRegressor
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f"clusterwise.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
     if name == "ClusterwiseClassifier":
         raise AttributeError(
             "clusterwise.ClusterwiseClassifier needs a Bernoulli or categorical response, which "
             "this version does not have; use cw.ClusterwiseRegressor for a Gaussian one."
         )
     raise AttributeError(f"module 'clusterwise' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

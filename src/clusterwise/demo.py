@@ -175,7 +175,7 @@ def _four_clusters(progress: bool) -> Told:
     }
     data = model.simulate(1000, truth, random_state=0)
     fit = model.fit(data, engine="gibbs", random_state=0, progress=progress)
-    draws = fit.posterior["posterior"]
+    draws = fit.posterior["posterior"].to_dataset()
     low, high = (draws.quantile(q, dim=("chain", "draw")) for q in (0.005, 0.995))
     lines = [
         f"{fit.n_rows} rows drawn afresh, y with noise of sd 0.5; four chains of Gibbs sampling.",

@@ -16,7 +16,7 @@ from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
 from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.frames.table import open_table
-from clusterwise.inference.mixture import ScoredMixture
+from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.inference.predict import NormalMixture, in_row_chunks
 from clusterwise.inference.summary import Summary
 from clusterwise.model import Model, RandomState, as_generator
@@ -569,7 +569,7 @@ class Fit:
         log_weights, means = [], []
         for draw in range(mixture.n_draws):
             scores = mixture.scores(rows, draw, blocks)
-            total = np.logaddexp.reduce(scores, axis=1)[:, None]
+            total = log_sum_exp(scores)[:, None]
             log_weights.append(scores - total - np.log(mixture.n_draws))
             means.append(rows[:, columns] @ linear.coefficients[draw, :, :, 0].T)
         scale = layout.scale_of(response)

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from clusterwise.assembly.layout import Column, Layout, Part, RawDesign
+from clusterwise.core.arrays import constant
 from clusterwise.core.errors import ClusterwiseError, FileError
 from clusterwise.core.product import ProductParameters
+from clusterwise.core.version import __version__
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.fit import Fit
 from clusterwise.frames.encoder import Encoder
@@ -54,6 +56,7 @@ _SPECIFICATIONS = {
         PitmanYor,
     )
 }
+_PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names")
 _SCALARS = (
     "engine",
     "n_rows",
@@ -85,7 +88,7 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise FileError(f"Cannot write {str(folder)!r}: {error.strerror}.") from error
     try:
-        np.savez(scratch / _ARRAYS, **arrays)
+        np.savez(scratch / _ARRAYS, allow_pickle=False, **arrays)
         digest = hashlib.sha256((scratch / _ARRAYS).read_bytes()).hexdigest()
         text = json.dumps(_document(model, record, digest), indent=1)
         (scratch / _JSON).write_text(text, encoding="utf-8")
@@ -170,8 +173,6 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _document(model: Model, record: FitRecord, digest: str) -> dict[str, Any]:
-    from clusterwise import __version__
-
     return {
         "format": _MARK,
         "schema": SCHEMA,
@@ -223,7 +224,10 @@ def _record(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecor
         tuple(saved["raw_names"]),
         tuple(Column(int(raw), float(a), float(b)) for raw, a, b in saved["columns"]),
         tuple(
-            Part(**{k: tuple(v) if isinstance(v, list) else v for k, v in part.items()})
+            Part(
+                str(part["kind"]),
+                *(tuple(part[name]) for name in _PART_FIELDS),
+            )
             for part in saved["parts"]
         ),
     )
@@ -261,17 +265,21 @@ def _flatten(name: str, tree: Any) -> dict[str, np.ndarray]:
 
 
 def _parameters(name: str, layout: Layout, arrays: dict[str, np.ndarray]) -> ProductParameters:
-    weights = Weights(arrays[f"{name}.0.0"], arrays[f"{name}.0.1"])
+    weights = Weights(constant(arrays[f"{name}.0.0"]), constant(arrays[f"{name}.0.1"]))
     linear = (
-        LinearParameters(arrays[f"{name}.{i}.0"], arrays[f"{name}.{i}.1"])
+        LinearParameters(constant(arrays[f"{name}.{i}.0"]), constant(arrays[f"{name}.{i}.1"]))
         for i in range(1, len(layout.parts) + 1)
     )
     return ProductParameters((weights, *linear))
 
 
 def _moments(layout: Layout, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
-    found: list[Any] = [WeightMoments(arrays["moments.0.0"], arrays["moments.0.1"])]
+    found: list[Any] = [
+        WeightMoments(constant(arrays["moments.0.0"]), constant(arrays["moments.0.1"]))
+    ]
     for i in range(1, len(layout.parts) + 1):
-        coefficients, whitening, log_det, spread = (arrays[f"moments.{i}.{j}"] for j in range(4))
+        coefficients, whitening, log_det, spread = (
+            constant(arrays[f"moments.{i}.{j}"]) for j in range(4)
+        )
         found.append(LinearMoments(coefficients, Precision(whitening, log_det), spread))
     return tuple(found)

@@ -41,7 +41,7 @@ def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:
     dict
         Numbers on the data's own scale; None where a number is not finite.
     """
-    from clusterwise import __version__
+    from clusterwise.core.version import __version__
 
     model = fit.model
     return _plain(

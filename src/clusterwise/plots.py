@@ -21,6 +21,8 @@ __all__ = ["new_axes", "plot_fit", "plot_lines", "plot_pairs", "plot_predictions
 MAX_ROWS = 5_000
 _BATCH = 65_536
 _GRID = 200
+_FEW = 500
+_SEED = 7_105_112_108
 
 # Okabe and Ito (2008): told apart by colour-blind readers; the markers serve in black and white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -107,9 +109,10 @@ def plot_lines(fit: Fit, data: Any, *, response: str | None = None, ax: Axes | N
         colour = _COLOURS[k % len(_COLOURS)]
         low, high = means[:, k] - 2 * sigma[k], means[:, k] + 2 * sigma[k]
         ax.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
-        # A white edge keeps the line apart from points of its own colour.
-        ax.plot(grid, means[:, k], color="white", linewidth=4, zorder=3)
-        ax.plot(grid, means[:, k], color=colour, linewidth=2, zorder=4)
+        if len(rows) > _FEW:
+            # A white edge keeps the line apart from points of its own colour.
+            ax.plot(grid, means[:, k], color="white", linewidth=4, zorder=3)
+        ax.plot(grid, means[:, k], color=colour, linewidth=2, zorder=4 if len(rows) > _FEW else 1.5)
     margin = 0.05 * (y.max() - y.min())
     ax.set_ylim(y.min() - margin, y.max() + margin)
     return _finish(ax, covariate, name, f"{name} on {covariate}, bands of 2 sigma", rows, n_rows)
@@ -171,8 +174,7 @@ def plot_pairs(fit: Fit, data: Any, x: str, y: str, *, ax: Axes | None = None) -
             matrix = fit.covariances[k].loc[[x, y], [x, y]].to_numpy(float)
             curve = centre[:, None] + 2 * np.linalg.cholesky(matrix) @ _circle()
             colour = _COLOURS[k % len(_COLOURS)]
-            ax.plot(*curve, color="white", linewidth=3.5, zorder=3)
-            ax.plot(*curve, color=colour, linewidth=1.5, zorder=4)
+            ax.plot(*curve, color=colour, linewidth=1.5, zorder=1.5)
     return _finish(ax, x, y, "Clusters, ellipses of 2 sigma", rows, n_rows)
 
 
@@ -223,7 +225,8 @@ def _sample(fit: Fit, data: Any, also: Sequence[str] = ()) -> tuple[pd.DataFrame
     encoder = fit._record.encoder
     designs = [name for name in encoder.designs if name != "weight"]
     needed = [v for design in designs for v in encoder.variables(design)]
-    rng = np.random.default_rng(0)
+    # Data may be made with a small seed; keys equal to a column would pick its smallest values.
+    rng = np.random.default_rng(_SEED)
     kept, keys, n_rows = pd.DataFrame(), np.empty(0), 0
     for frame in table.batches(list(dict.fromkeys([*needed, *also])), _BATCH):
         # The rows with the smallest random keys are a sample without replacement.
@@ -240,19 +243,19 @@ def _present(labels: np.ndarray) -> Iterable[int]:
 
 
 def _scatter(ax: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarray, fit: Fit) -> None:
-    many = len(x) > 1000
+    many = len(x) > _FEW
     for k in _present(labels):
         inside = labels == k
         ax.scatter(
             x[inside],
             y[inside],
-            s=8 if many else 22,
-            alpha=0.35 if many else 0.75,
+            s=9 if many else 22,
+            alpha=0.4 if many else 0.8,
             color=_COLOURS[k % len(_COLOURS)],
             marker=_MARKERS[k % len(_MARKERS)],
             linewidths=0,
             zorder=2,
-            label=f"cluster {k}: weight {fit.weights[k]:.2f}",
+            label=f"cluster {k} (weight {fit.weights[k]:.2f})",
         )
 
 
@@ -262,7 +265,15 @@ def _finish(ax: Axes, x: str, y: str, title: str, rows: pd.DataFrame, n_rows: in
     shown = f"\n{len(rows):,} of {n_rows:,} rows shown" if n_rows > len(rows) else ""
     ax.set_title(_escaped(title) + shown, fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
-    legend = ax.legend(frameon=True, framealpha=0.85, edgecolor="none", fontsize="small")
+    legend = ax.legend(
+        # Below the axes, where it covers no row.
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.12),
+        ncols=2 if len(ax.get_legend_handles_labels()[0]) == 4 else 3,
+        frameon=False,
+        fontsize="small",
+        markerscale=1 if len(rows) <= _FEW else 2,
+    )
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)

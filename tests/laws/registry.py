@@ -309,7 +309,16 @@ def _linear(
                 columns.append(stats.multivariate_normal(cov=covariance[j]).logpdf(error))
         return np.stack([np.atleast_1d(column) for column in columns], axis=1)
 
+    @cache
+    def of_partition(data: bytes, labels: tuple[int, ...], k: int) -> float:
+        return of_labels(np.frombuffer(data).reshape(-1, N_COLUMNS), np.array(labels), k)
+
     def log_marginal(values: np.ndarray, labels: np.ndarray, k: int) -> float:
+        # Clusters are alike: labelings of one partition share a value.
+        names = {label: i for i, label in enumerate(dict.fromkeys(labels.tolist()))}
+        return of_partition(values.tobytes(), tuple(names[label] for label in labels.tolist()), k)
+
+    def of_labels(values: np.ndarray, labels: np.ndarray, k: int) -> float:
         x, y = values[:, list(regressors)], values[:, list(responses)]
         error = y - x @ _prior_mean(p, q)
         inverse = np.linalg.inv(_row_precision(p))
@@ -410,13 +419,13 @@ def members(labels: np.ndarray, k: int = N_CLUSTERS) -> np.ndarray:
     return (labels == np.arange(k)[:, None]).astype(float)
 
 
-def pack(values: np.ndarray, weight: np.ndarray | None = None, slots: int = SLOTS) -> RowBlock:
-    """Rows as one chunk of always the same shape, so that programs are compiled once."""
+def pack(values: np.ndarray, weight: np.ndarray | None = None) -> RowBlock:
+    """A few rows as two chunks of always the same shape, so that programs are compiled once."""
     weight = np.ones(len(values)) if weight is None else weight
-    packed = np.zeros((1, values.shape[1] + 1, slots))
-    packed[0, :-1, : len(values)] = values.T
-    packed[0, -1, : len(values)] = weight
-    return RowBlock.from_packed(packed)
+    flat = np.zeros((SLOTS, values.shape[1] + 1))
+    flat[: len(values)] = np.column_stack([values, weight])
+    packed = flat.reshape(2, SLOTS // 2, -1).transpose(0, 2, 1)
+    return RowBlock.from_packed(np.ascontiguousarray(packed))
 
 
 def make_source(
@@ -426,14 +435,14 @@ def make_source(
     store: AbstractStore | None = None,
     block_rows: int = BLOCK_ROWS,
 ) -> Source:
-    """Rows as a source, in blocks; in one chunk where they are few."""
+    """Rows as a source, in blocks."""
     weight = np.ones(len(values)) if weight is None else weight
     store = MemoryStore() if store is None else store
     for first in range(0, len(values), block_rows):
         part = slice(first, first + block_rows)
-        few = len(values) <= SLOTS
-        rows = pack(values, weight).packed if few else pack_rows(values[part], weight[part])
-        store.append(rows)
+        few = min(len(values), block_rows) <= SLOTS
+        rows = pack(values[part], weight[part]).packed if few else None
+        store.append(pack_rows(values[part], weight[part]) if rows is None else rows)
     return Source(store, len(values), float(weight.sum()))
 
 
@@ -454,8 +463,8 @@ class EngineCase:
     engine: AbstractEngine
     run: Callable[..., Any]
     monotone: bool = False
-    exact: bool = False
-    """Whether rows are all used in each step, so that equal problems have equal answers."""
+    full_batch: bool = False
+    """Whether each step sees all rows, so that their order and copies change nothing."""
     sampler: bool = False
 
 
@@ -479,22 +488,22 @@ def _svi(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
 
 
 def _memoized(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
-    return run_memoized(block, prior, source, start, max_epochs=200, tol=1e-12, progress=_quiet)
+    return run_memoized(block, prior, source, start, max_epochs=25, tol=1e-12, progress=_quiet)
 
 
 def _gibbs(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
     return run_gibbs(
-        block, prior, source, start, start.moments(), num_warmup=100, num_samples=2500,
+        block, prior, source, start, start.moments(), num_warmup=50, num_samples=1000,
         num_chains=4, key=key, progress=_quiet,
     )  # fmt: skip
 
 
 ENGINES: dict[str, EngineCase] = {
-    "em": EngineCase(EM(n_init=4), _em, monotone=True, exact=True),
-    "vi": EngineCase(VI(n_init=4), _vi, monotone=True, exact=True),
-    "svi": EngineCase(SVI(n_init=4, batch_size=64), _svi),
-    "memoized": EngineCase(MemoizedVI(n_init=4), _memoized, monotone=True, exact=True),
+    "em": EngineCase(EM(n_init=2), _em, monotone=True, full_batch=True),
+    "vi": EngineCase(VI(n_init=2), _vi, monotone=True, full_batch=True),
+    "svi": EngineCase(SVI(n_init=2, batch_size=64), _svi),
+    "memoized": EngineCase(MemoizedVI(n_init=2), _memoized, monotone=True),
     "gibbs": EngineCase(
-        Gibbs(n_init=4, num_warmup=20, num_samples=80, num_chains=2), _gibbs, sampler=True
+        Gibbs(n_init=2, num_warmup=20, num_samples=80, num_chains=2), _gibbs, sampler=True
     ),
 }

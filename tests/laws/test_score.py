@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clusterwise.engines.step import expectation_program, score_program, start_program
-from tests.laws.registry import CASES, N_CLUSTERS, N_ROWS, pack, random_values
+from tests.laws.registry import CASES, N_CLUSTERS, N_ROWS, SLOTS, pack, random_values
 
 
 def scores(case, moments, rows, n):
@@ -30,7 +30,7 @@ def test_score_of_a_posterior_without_variance_is_that_of_a_point(name):
     case, rng = CASES[name], np.random.default_rng(4)
     values = random_values(rng)
     rows = pack(values)
-    labels = np.arange(64) % N_CLUSTERS
+    labels = np.arange(SLOTS) % N_CLUSTERS
     weight = np.full(N_ROWS, 1e6)
     posterior = start_program(case.block, case.prior(), pack(values, weight), labels)
     point = scores(case, posterior.mode().moments(), rows, N_ROWS)
@@ -89,7 +89,7 @@ def test_cross_score_is_the_summed_score(name):
     case, rng = CASES[name], np.random.default_rng(7)
     values = random_values(rng)
     rows = pack(values)
-    labels = rng.integers(N_CLUSTERS, size=64)
+    labels = rng.integers(N_CLUSTERS, size=SLOTS)
     posterior = start_program(case.block, case.prior(), rows, labels)
     own, other = case.draw(rng).moments(), posterior.moments()
     score = scores(case, own, rows, N_ROWS)

@@ -103,7 +103,7 @@ def test_posterior_is_prior_times_likelihood_over_marginal(name):
 @pytest.mark.parametrize("name", [name for name in PARTS if PARTS[name].flat is not None])
 def test_flat_prior_adds_nothing(name):
     part = PARTS[name]
-    values, labels, rng = labelled_rows(2)
+    values, labels, _ = labelled_rows(2)
     prior = part.flat(N_CLUSTERS)
     posterior = part.posterior(values, members(labels), prior)
     mode = posterior.mode()

@@ -6,6 +6,7 @@ intercept is scaled only: shifting would give it one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -183,7 +184,7 @@ def raw_rows(
     return raw
 
 
-def make_layout(design: RawDesign, moments: RawMoments, common_scale: dict[str, bool]) -> Layout:
+def make_layout(design: RawDesign, moments: RawMoments, common_scale: Mapping[str, bool]) -> Layout:
     """Decide on shifts and scales; every column is kept for now."""
     columns: list[Column] = []
     place: dict[Column, int] = {}

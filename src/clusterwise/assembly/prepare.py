@@ -76,7 +76,7 @@ def prepare(
     gram = np.zeros((layout.n_columns, layout.n_columns))
     sample = []
     for part in range(len(raw_store)):
-        raw = raw_store.read(part)
+        raw = np.asarray(raw_store.read(part))
         rows, weight = layout.standardise(raw[:, :-1]), raw[:, -1]
         gram += (rows * weight[:, None]).T @ rows
         inside = chosen[(chosen >= part * BLOCK_ROWS) & (chosen < part * BLOCK_ROWS + len(rows))]

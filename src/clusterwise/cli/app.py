@@ -39,15 +39,22 @@ Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same answ
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-) -> None:
-    if version:
-        from clusterwise import __version__
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from clusterwise.core.version import __version__
 
         typer.echo(f"clusterwise {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -78,11 +85,17 @@ def fit(
         str, typer.Option(help="dirichlet, dirichlet_process or pitman_yor.")
     ] = "dirichlet",
     shared: Annotated[
-        str | None, typer.Option(help="Terms with one coefficient for all clusters.")
+        str | None, typer.Option(help="Not in this version: terms with one coefficient for all.")
     ] = None,
-    groups: Annotated[str | None, typer.Option(help="Column whose rows share a cluster.")] = None,
-    offset: Annotated[str | None, typer.Option(help="Column to add to the predictor.")] = None,
-    trials: Annotated[str | None, typer.Option(help="Column of binomial trials.")] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="Not in this version: column whose rows share a cluster.")
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option(help="Not in this version: column to add to the predictor.")
+    ] = None,
+    trials: Annotated[
+        str | None, typer.Option(help="Not in this version: column of binomial trials.")
+    ] = None,
     sample_weight: Annotated[
         str | None, typer.Option(help="Column with a weight of each row.")
     ] = None,
@@ -216,12 +229,18 @@ def _reporting(context: typer.Context) -> Iterator[None]:
 
 
 def _fail(message: str) -> None:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {_one_line(message)}", err=True)
     raise typer.Exit(2) from None
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+    typer.echo(f"warning: {_one_line(str(message))}", err=True)
+
+
+def _one_line(message: str) -> str:
+    """A message without its line breaks, and without the caret under a formula."""
+    lines = [line.strip() for line in message.splitlines()]
+    return ": ".join(line for line in lines if line.strip("^"))
 
 
 def _keep_compiled_programs() -> None:

@@ -29,7 +29,7 @@ def print_fit(fit: Fit) -> None:
     console = Console(highlight=False)
     summary = fit.summary()
     console.print(Text(summary.title, style="bold"))
-    for fact in summary.facts:
+    for fact in _facts(fit):
         console.print(Text(fact))
     labels, cells = _cells(summary.table)
     shown = [k for k in range(fit.n_components) if fit.weights[k] * fit.n_rows >= 1]
@@ -70,6 +70,17 @@ def print_rows(frame: pd.DataFrame) -> None:
             *(Text(f"{v:.0f}" if w else f"{v:.5g}") for v, w in zip(row, whole, strict=True))
         )
     Console(highlight=False).print(table)
+
+
+def _facts(fit: Fit) -> list[str]:
+    chosen = fit.restarts[fit.restarts["chosen"]].iloc[0]
+    ended = "converged" if fit.converged else "NOT converged"
+    return [
+        f"{fit.n_rows} rows, {fit.n_parameters} parameters",
+        f"log likelihood {fit.log_likelihood:.4f}, BIC {fit.bic:.2f}, ICL {fit.icl:.2f}",
+        f"{fit.engine}: {ended} after {fit.n_iter} iterations in {fit.seconds:.1f} s",
+        f"{chosen['reached']} of {chosen['starts']} starts ended in this optimum",
+    ]
 
 
 def _cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

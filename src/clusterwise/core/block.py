@@ -59,7 +59,7 @@ class AbstractPosterior(eqx.Module):
         """Log density in unconstrained coordinates up to a constant; what EM adds as a prior."""
 
     @abstractmethod
-    def kl(self, prior: Self) -> Float[Array, ""]:
+    def kl(self, prior: Any) -> Float[Array, ""]:
         """Kullback-Leibler divergence of this distribution from a prior."""
 
 

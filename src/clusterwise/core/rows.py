@@ -11,6 +11,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
+from clusterwise.core.arrays import constant
+
 T = TypeVar("T")
 
 CHUNK_ROWS = 2048
@@ -33,9 +35,10 @@ class RowBlock(NamedTuple):
     used: Int[Array, ""]
 
     @classmethod
-    def from_packed(cls, packed: np.ndarray) -> RowBlock:
+    def from_packed(cls, packed: Any) -> RowBlock:
         """Count the chunks in use, which come first."""
-        return cls(packed, np.count_nonzero(np.asarray(packed)[:, 0, 0]))
+        used = np.count_nonzero(np.asarray(packed)[:, 0, 0])
+        return cls(packed, constant(used))
 
     def chunk(self, i: Int[Array, ""] | int) -> Rows:
         """The rows of one chunk."""

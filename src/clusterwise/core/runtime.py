@@ -59,7 +59,7 @@ class Program:
     @property
     def n_compiled(self) -> int:
         """Number of programs that have been compiled."""
-        return self._call._cache_size()
+        return len(self._compiled)
 
 
 @functools.cache

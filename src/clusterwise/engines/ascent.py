@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from clusterwise.core.arrays import constant
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program
@@ -78,8 +79,8 @@ class Stopping(NamedTuple):
 
 def begin(posterior: Any) -> Ascent:
     """State before the first iteration; typed as the later ones, so that it compiles nothing."""
-    never, zero = np.float64(np.inf), np.int64(0)
-    return Ascent(posterior, -never, never, zero, zero)
+    never, zero = constant(np.inf), constant(0)
+    return Ascent(posterior, constant(-np.inf), never, zero, zero)
 
 
 def by_size(statistics: Any) -> Any:
@@ -224,7 +225,7 @@ def run_source(
 
 
 def _stopping(tol: float, max_iter: int, total_weight: float) -> Stopping:
-    return Stopping(np.float64(tol), np.int64(max_iter), np.float64(total_weight))
+    return Stopping(constant(float(tol)), constant(max_iter), constant(float(total_weight)))
 
 
 def _result(state: Ascent, history: np.ndarray) -> AscentResult:

@@ -25,7 +25,7 @@ from clusterwise.engines.problem import Optimum, Problem
 from clusterwise.engines.start import Start, portfolio
 from clusterwise.engines.step import Totals, expectation_program, score_program, start_program
 
-_SHORT_ITERATIONS = 200
+_SHORT_ITERATIONS = 100
 _SHORT_TOL = 1e-6
 _FINALISTS = 3
 _RIVAL = 3.0
@@ -60,10 +60,7 @@ def search(
     rng: np.random.Generator,
     progress: Progress,
 ) -> Found:
-    """Run the portfolio on the sample and the best of it on all rows.
-
-    Where the sample holds all rows, every start runs to its end.
-    """
+    """Run the portfolio on the sample, and what may be best of it to the end on all rows."""
     complete = problem.sample is problem.source
     starts = portfolio(problem.start_data, problem.n_components, n_init, rng)
     if problem.joint is not None and n_init > 1:
@@ -73,41 +70,65 @@ def search(
         problem,
         starts,
         tol=tol if complete else _SHORT_TOL,
-        max_iter=max_iter if complete else _SHORT_ITERATIONS,
+        max_iter=min(max_iter, _SHORT_ITERATIONS),
         progress=progress,
     )
-    groups = _group(runs, _tolerance(problem.sample.total_weight, coarse=not complete))
+    settings = {"tol": tol, "max_iter": max_iter, "progress": progress}
+    sample_tolerance = _tolerance(problem.sample.total_weight, coarse=not complete)
     if complete:
-        return _judge(problem, groups, [], len(starts))
-    finalists, others = _finalists(problem, groups)
-    finished = []
-    for run in finalists:
-        result = run_source(
-            projection,
-            problem.block,
-            problem.prior,
-            problem.source,
-            run.result.posterior,
-            tol=tol,
-            max_iter=max_iter,
-            progress=progress,
+        # Only a run that was cut short has anything left to gain.
+        cut = [run for run in runs if not run.result.converged]
+        done = [run for run in runs if run.result.converged]
+        rivals, others = _rivals(problem, cut, runs)
+        done += parallel_map(lambda run: _finish(projection, problem, run, **settings), rivals)
+    else:
+        groups = _group(runs, sample_tolerance)
+        rivals, others = _rivals(problem, groups, groups)
+        rivals, others = rivals[:_FINALISTS], others + rivals[_FINALISTS:]
+        done = [_finish(projection, problem, run, **settings) for run in rivals]
+    groups = _group(done, _tolerance(problem.source.total_weight, coarse=False))
+    return _judge(problem, groups, _group(others, sample_tolerance), len(starts))
+
+
+def _finish(
+    projection: AbstractProjection,
+    problem: Problem,
+    run: _Run,
+    *,
+    tol: float,
+    max_iter: int,
+    progress: Progress,
+) -> _Run:
+    """Go on from a run until it converges on all rows."""
+    result = run_source(
+        projection,
+        problem.block,
+        problem.prior,
+        problem.source,
+        run.result.posterior,
+        tol=tol,
+        max_iter=max_iter,
+        progress=progress,
+    )
+    if problem.sample is problem.source:
+        result = result._replace(
+            history=np.concatenate([run.result.history, result.history]),
+            n_iter=run.result.n_iter + result.n_iter,
         )
-        finished.append(_Run(result, run.recipes, *_at_mode(result.posterior)))
-    groups = _group(finished, _tolerance(problem.source.total_weight, coarse=False))
-    return _judge(problem, groups, others, len(starts))
+    return _Run(result, run.recipes, *_at_mode(result.posterior))
 
 
-def _finalists(problem: Problem, groups: list[_Run]) -> tuple[list[_Run], list[_Run]]:
-    """The sample's optima that may be best on all rows, and the others.
+def _rivals(problem: Problem, runs: list[_Run], every: list[_Run]) -> tuple[list[_Run], list[_Run]]:
+    """The runs that may still turn out best of all, best first, and the others.
 
     The difference of two log likelihoods over n rows varies by about the square root of n.
     """
     weight = problem.sample.total_weight
     criterion = partial(_criterion, problem, weight)
-    ranked = sorted(groups, key=criterion, reverse=True)
-    within = criterion(ranked[0]) - _RIVAL * np.sqrt(weight)
-    n_kept = sum(criterion(run) >= within for run in ranked[:_FINALISTS])
-    return ranked[:n_kept], ranked[n_kept:]
+    within = max(map(criterion, every)) - _RIVAL * np.sqrt(weight)
+    ranked = sorted(runs, key=criterion, reverse=True)
+    n_rivals = sum(criterion(run) >= within for run in ranked)
+    return ranked[:n_rivals], ranked[n_rivals:]
 
 
 def _run_starts(

@@ -129,7 +129,7 @@ def _closest_regression(
     """
     size = min(_size(regressions), rows.size)
     subsets = np.stack([rng.choice(rows, size=size, replace=False) for _ in range(_SUBSETS)])
-    error = sum(_subset_errors(x, y, subsets) for x, y in regressions)
+    error = np.sum([_subset_errors(x, y, subsets) for x, y in regressions], axis=0)
     count = min(max(size, int(share * rows.size)), rows.size)
     ranked = np.partition(error[:, rows], count - 1, axis=1)
     best = int(np.argmin(ranked[:, :count].sum(axis=1)))

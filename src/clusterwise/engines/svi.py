@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clusterwise.core.arrays import constant
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock, Rows
 from clusterwise.core.runtime import Program
@@ -96,9 +97,9 @@ def run_stochastic(
     by less than `tol` per row, and the objective that is returned is exact.
     """
     totals = source.sum(partial(expectation_program, block, posterior.moments()))
-    state = _Stream(posterior, totals.statistics, np.float64(0))
-    step_size = StepSize(np.float64(rate[0]), np.float64(rate[1]))
-    weight = np.float64(source.total_weight)
+    state = _Stream(posterior, totals.statistics, constant(0.0))
+    step_size = StepSize(constant(float(rate[0])), constant(float(rate[1])))
+    weight = constant(float(source.total_weight))
     history: list[float] = []
     converged = False
     for epoch in range(max_epochs):
@@ -210,7 +211,7 @@ def run_memoized(
         lambda *parts: sum(part.sum(axis=0) for part in parts), *kept
     )
     moments = posterior.moments()
-    state = _Memo(block.posterior(statistics, prior, moments), statistics, np.float64(entropy))
+    state = _Memo(block.posterior(statistics, prior, moments), statistics, constant(float(entropy)))
     history = [float(_memo_objective(block, prior, state))]
     converged = False
     for epoch in range(max_epochs):

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.special import logsumexp
 
 from clusterwise.core.product import Quadratic, QuadraticProduct
 from clusterwise.core.runtime import double_precision
@@ -71,10 +70,16 @@ class ScoredMixture:
         total = 0.0
         for draw in range(self.n_draws):
             scores = self.scores(rows, draw, parts)
-            total = total + np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+            total = total + np.exp(scores - log_sum_exp(scores)[:, None])
         return np.asarray(total) / self.n_draws
 
     def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Log of the density (n,), averaged over draws."""
-        each = [logsumexp(self.scores(rows, d, parts), axis=1) for d in range(self.n_draws)]
-        return logsumexp(np.stack(each), axis=0) - np.log(self.n_draws)
+        each = [log_sum_exp(self.scores(rows, d, parts)) for d in range(self.n_draws)]
+        return log_sum_exp(np.stack(each, axis=1)) - np.log(self.n_draws)
+
+
+def log_sum_exp(scores: np.ndarray) -> np.ndarray:
+    """Log of the summed exponentials over the last axis."""
+    largest = scores.max(axis=-1)
+    return largest + np.log(np.exp(scores - largest[..., None]).sum(axis=-1))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp, ndtr
+from scipy.special import ndtr
+
+from clusterwise.inference.mixture import log_sum_exp
 
 _ROWS = 4096
 _STEPS = 100
@@ -30,7 +32,7 @@ class NormalMixture:
         """Log density (n, g) at values y (n, g)."""
         z = (y[:, :, None] - self.means[:, None, :]) / self.sds
         normal = -0.5 * np.square(z) - np.log(self.sds) - 0.5 * np.log(2 * np.pi)
-        return logsumexp(self.log_weights[:, None, :] + normal, axis=2)
+        return log_sum_exp(self.log_weights[:, None, :] + normal)
 
     def quantile(self, q: np.ndarray) -> np.ndarray:
         """Quantiles (n, q) by bisection with Newton steps."""

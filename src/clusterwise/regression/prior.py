@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clusterwise.core.arrays import constant
 from clusterwise.core.errors import OptionError
 from clusterwise.posteriors.covariance import (
     AbstractCovariance,
@@ -18,7 +19,6 @@ from clusterwise.posteriors.specification import (
     Normal,
     NormalInverseGamma,
     NormalInverseWishart,
-    Numbers,
     as_matrix,
     as_vector,
 )
@@ -62,7 +62,7 @@ class LinearOptions(NamedTuple):
     what: str
     covariance_type: str
     shared: bool
-    known: Numbers | None
+    known: Any
 
 
 def linear_prior(frame: LinearFrame, options: LinearOptions, prior: Any) -> MatrixNormal:
@@ -86,8 +86,8 @@ def _for_clusters(
 ) -> MatrixNormal:
     k = frame.n_components
     return MatrixNormal(
-        np.broadcast_to(mean, (k, *mean.shape)),
-        np.broadcast_to(precision, (k, *precision.shape)),
+        constant(np.broadcast_to(mean, (k, *mean.shape))),
+        constant(np.broadcast_to(precision, (k, *precision.shape))),
         covariance,
     )
 
@@ -106,19 +106,21 @@ def _weak_covariance(frame: LinearFrame, options: LinearOptions, flat: bool) -> 
     t, q = _n_covariances(frame, options), frame.response_scale.size
     if options.known is not None:
         value = _known(frame, options)
-        return KnownCovariance(np.broadcast_to(value, (1, q, q)))
+        return KnownCovariance(constant(np.broadcast_to(value, (1, q, q))))
     residuals = frame.pooled_residuals
     guess = 1.0 if flat else _VARIANCE_GUESS
     if options.covariance_type == "full":
         dof = _FLAT if flat else float(q)
-        return InverseWishart(np.full(t, dof), np.broadcast_to(dof * guess * residuals, (t, q, q)))
+        return InverseWishart(
+            constant(np.full(t, dof)), constant(np.broadcast_to(dof * guess * residuals, (t, q, q)))
+        )
     variances = np.diagonal(residuals)
     if options.covariance_type == "spherical":
         variances = variances.mean(keepdims=True)
     shape = (_FLAT if flat else 1.0) / 2
     return InverseGamma(
-        np.full((t, variances.size), shape),
-        np.broadcast_to(shape * guess * variances, (t, variances.size)),
+        constant(np.full((t, variances.size), shape)),
+        constant(np.broadcast_to(shape * guess * variances, (t, variances.size))),
         q,
     )
 
@@ -176,7 +178,7 @@ def _explicit_covariance(
     t, q = _n_covariances(frame, options), frame.response_scale.size
     scale = frame.response_scale
     if options.known is not None:
-        return KnownCovariance(np.broadcast_to(_known(frame, options), (1, q, q)))
+        return KnownCovariance(constant(np.broadcast_to(_known(frame, options), (1, q, q))))
     if isinstance(prior, NormalInverseWishart):
         if not prior.degrees_of_freedom > q - 1:
             raise OptionError(
@@ -185,12 +187,17 @@ def _explicit_covariance(
             )
         matrix = as_matrix(prior.scale, q, f"{what}: scale") / np.outer(scale, scale)
         return InverseWishart(
-            np.full(t, float(prior.degrees_of_freedom)), np.broadcast_to(matrix, (t, q, q))
+            constant(np.full(t, float(prior.degrees_of_freedom))),
+            constant(np.broadcast_to(matrix, (t, q, q))),
         )
     r = 1 if options.covariance_type == "spherical" else q
     shape = as_vector(prior.shape, r, f"{what}: shape")
     rate = as_vector(prior.rate, r, f"{what}: rate") / np.square(scale[:r])
     if q == 1:
         # One dimension is the inverse Wishart's, so that every block of one response is alike.
-        return InverseWishart(np.full(t, 2 * shape[0]), np.full((t, 1, 1), 2 * rate[0]))
-    return InverseGamma(np.broadcast_to(shape, (t, r)), np.broadcast_to(rate, (t, r)), q)
+        return InverseWishart(
+            constant(np.full(t, 2 * shape[0])), constant(np.full((t, 1, 1), 2 * rate[0]))
+        )
+    return InverseGamma(
+        constant(np.broadcast_to(shape, (t, r))), constant(np.broadcast_to(rate, (t, r))), q
+    )

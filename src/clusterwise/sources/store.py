@@ -6,9 +6,12 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 
+import jax
 import numpy as np
 
 from clusterwise.core.errors import FileError
+
+Stored = np.ndarray | jax.Array
 
 
 class AbstractStore(ABC):
@@ -18,11 +21,11 @@ class AbstractStore(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def append(self, array: np.ndarray) -> None:
+    def append(self, array: Stored) -> None:
         """Keep an array as the next part."""
 
     @abstractmethod
-    def read(self, part: int) -> np.ndarray:
+    def read(self, part: int) -> Stored:
         """A part."""
 
 
@@ -30,15 +33,15 @@ class MemoryStore(AbstractStore):
     """Parts in memory."""
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
+        self._parts: list[Stored] = []
 
     def __len__(self) -> int:
         return len(self._parts)
 
-    def append(self, array: np.ndarray) -> None:
+    def append(self, array: Stored) -> None:
         self._parts.append(array)
 
-    def read(self, part: int) -> np.ndarray:
+    def read(self, part: int) -> Stored:
         return self._parts[part]
 
 
@@ -56,8 +59,8 @@ class DiskStore(AbstractStore):
     def __len__(self) -> int:
         return len(self._parts)
 
-    def append(self, array: np.ndarray) -> None:
-        view = memoryview(np.ascontiguousarray(array)).cast("B")
+    def append(self, array: Stored) -> None:
+        view = np.ascontiguousarray(array).view(np.uint8).ravel().data
         done = 0
         try:
             while done < view.nbytes:
@@ -70,10 +73,10 @@ class DiskStore(AbstractStore):
         self._parts.append((self._end, array.shape))
         self._end += view.nbytes
 
-    def read(self, part: int) -> np.ndarray:
+    def read(self, part: int) -> Stored:
         offset, shape = self._parts[part]
         array = np.empty(shape)
-        view = memoryview(array).cast("B")
+        view = array.view(np.uint8).ravel().data
         done = 0
         while done < view.nbytes:
             count = os.preadv(self._file.fileno(), [view[done:]], offset + done)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clusterwise.core.arrays import constant
 from clusterwise.core.errors import OptionError
 from clusterwise.posteriors.dirichlet import DirichletPosterior
 from clusterwise.posteriors.specification import Gamma, Numbers, check_positive
@@ -54,7 +55,7 @@ class Dirichlet(AbstractWeights):
 
     def prior(self, n_components: int, flat: bool) -> DirichletPosterior:
         value = _FLAT if flat else float(np.asarray(self.concentration))
-        return DirichletPosterior(np.full(n_components, value))
+        return DirichletPosterior(constant(np.full(n_components, value)))
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def _stick_breaking(
     known = not isinstance(concentration, Gamma)
     prior = Gamma(concentration, 1.0) if not isinstance(concentration, Gamma) else concentration
     return StickBreakingPosterior(
-        np.zeros(n_components),
-        np.asarray(discount, float),
-        ConcentrationPrior(np.asarray(prior.shape, float), np.asarray(prior.rate, float), known),
-        np.asarray(prior.shape / prior.rate, float),
+        constant(np.zeros(n_components)),
+        constant(float(discount)),
+        ConcentrationPrior(constant(float(prior.shape)), constant(float(prior.rate)), known),
+        constant(prior.shape / prior.rate),
     )

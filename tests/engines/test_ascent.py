@@ -1,0 +1,100 @@
+"""One loop over rows wherever they lie."""
+
+import jax
+import numpy as np
+import pytest
+
+from clusterwise.core.product import ProductPosterior
+from clusterwise.engines.ascent import MeanProjection, run_block
+from clusterwise.engines.step import score_program, start_program
+from clusterwise.weights.specification import DirichletProcess
+from tests.laws.registry import (
+    CASES,
+    ENGINES,
+    N_CLUSTERS,
+    N_ROWS,
+    SLOTS,
+    make_source,
+    random_values,
+)
+
+
+def problem(name, seed, block_rows=SLOTS):
+    case, rng = CASES[name], np.random.default_rng(seed)
+    values, weight = random_values(rng), rng.gamma(4.0, 0.25, size=N_ROWS)
+    whole = make_source(values, weight)
+    split = make_source(values, weight, block_rows=block_rows)
+    labels = rng.integers(N_CLUSTERS, size=SLOTS)
+    prior = case.prior()
+    return case, prior, whole, split, start_program(case.block, prior, whole.block(0), labels)
+
+
+@pytest.mark.parametrize("engine", ["em", "vi"])
+def test_blocks_equal_one_block(engine):
+    case, prior, whole, split, begin = problem("tied", 1, block_rows=17)
+    assert (whole.n_blocks, split.n_blocks) == (1, 3)
+    one = ENGINES[engine].run(case.block, prior, whole, begin, None)
+    other = ENGINES[engine].run(case.block, prior, split, begin, None)
+    assert one.converged
+    assert other.converged
+    assert one.n_iter == other.n_iter
+    np.testing.assert_allclose(other.history, one.history, rtol=1e-10)
+    pairs = zip(jax.tree.leaves(one.posterior), jax.tree.leaves(other.posterior), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-8)
+
+
+def test_memoized_is_coordinate_ascent_with_one_more_view_of_the_rows():
+    case, prior, whole, split, begin = problem("tied", 2, block_rows=17)
+    exact = ENGINES["vi"].run(case.block, prior, whole, begin, None)
+    for source in (whole, split):
+        memoized = ENGINES["memoized"].run(case.block, prior, source, begin, None)
+        assert np.diff(memoized.history).min() >= -1e-9 * N_ROWS
+        # The objective is the bound at the posterior that is returned.
+        again = run_block(
+            MeanProjection(), case.block, prior, whole.block(0), whole.total_weight, memoized.posterior,
+            tol=0.0, max_iter=1,
+        )  # fmt: skip
+        assert again.objective >= memoized.objective - 1e-8
+        assert memoized.objective == pytest.approx(exact.objective, abs=1e-2)
+
+
+@pytest.mark.parametrize("engine", ["em", "vi"])
+@pytest.mark.parametrize("concentration", [0.2, 5.0])
+def test_order_of_the_sticks_never_costs(engine, concentration):
+    case, rng = CASES["known"], np.random.default_rng(3)
+    source = make_source(random_values(rng))
+    rows, linear = source.block(0), case.prior().parts[1:]
+    weights = DirichletProcess(concentration).prior(N_CLUSTERS, flat=False)
+    prior = ProductPosterior((weights, *linear))
+
+    def run(labels):
+        begin = start_program(case.block, prior, rows, labels)
+        result = ENGINES[engine].run(case.block, prior, source, begin, None)
+        score = np.asarray(score_program(case.block, result.posterior.moments(), rows))
+        return result, np.swapaxes(score, 1, 2).reshape(SLOTS, -1).argmax(axis=1)
+
+    one, labels = run(rng.integers(N_CLUSTERS, size=SLOTS))
+    size = np.bincount(labels[:N_ROWS], minlength=N_CLUSTERS)
+    rank = np.argsort(np.argsort(size))
+    # From clusters in order of size, either way, an optimum is reached by going up.
+    for ordered in (rank[labels], (N_CLUSTERS - 1 - rank)[labels]):
+        result, _ = run(ordered)
+        assert result.converged
+        assert np.diff(result.history).min() >= -1e-9 * N_ROWS
+        assert result.objective >= one.objective - 1e-6 * N_ROWS
+
+
+def test_stopping_leaves_little_to_gain():
+    case, prior, whole, _, begin = problem("tied", 4)
+    rows, weight = whole.block(0), whole.total_weight
+    args = (MeanProjection(), case.block, prior, rows, weight, begin)
+    end = run_block(*args, tol=0.0, max_iter=2000)
+    for tol in (1e-3, 1e-6):
+        result = run_block(*args, tol=tol, max_iter=2000)
+        assert result.converged
+        assert result.n_iter == len(result.history)
+        assert end.objective - result.objective < 10 * tol * weight
+    short = run_block(*args, tol=1e-9, max_iter=3)
+    assert not short.converged
+    assert short.n_iter == len(short.history) == 3
