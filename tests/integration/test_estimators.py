@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 
-import clusterwise as cw
 import joblib
 import numpy as np
 import pandas as pd
@@ -18,6 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import clusterwise as cw
 
 QUICK = cw.VI(n_init=1)
 
