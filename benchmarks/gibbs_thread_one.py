@@ -25,8 +25,7 @@ from numpyro.infer import MCMC, NUTS, init_to_median
 from benchmarks.report import Measurement
 from benchmarks.thread_one import COVARIANCE, SIGMA, Draws, draw_rows
 
-BAR_SAMPLING = 10.0
-BAR_WALL = 10.0
+BAR = 500.0
 REPEATS = 3
 N_ROWS = 1000
 N_COMPONENTS = 4
@@ -40,6 +39,7 @@ class NumPyroRun:
     divergences: int
     leapfrog_steps: int
     sampling_seconds: float
+    run_seconds: float
     wall_seconds: float
 
 
@@ -96,25 +96,28 @@ def run_numpyro(
     x, y = jnp.asarray(data[["x1", "x2"]].to_numpy()), jnp.asarray(data["y"].to_numpy())
     kernel = NUTS(program, max_tree_depth=10, init_strategy=init_to_median())
     mcmc = MCMC(kernel, num_warmup=num_warmup, num_samples=num_samples, progress_bar=False)
-    mcmc.warmup(jax.random.PRNGKey(seed), x, y)
-    jax.block_until_ready(mcmc.last_state)
+    with compile_spans() as warmup_spans:
+        mcmc.warmup(jax.random.PRNGKey(seed), x, y)
+        jax.block_until_ready(mcmc.last_state)
     warm = time.perf_counter()
     with compile_spans() as spans:
         mcmc.run(mcmc.last_state.rng_key, x, y, extra_fields=("num_steps",))
         samples = jax.block_until_ready(mcmc.get_samples(group_by_chain=True))
     end = time.perf_counter()
+    sampling = end - warm - covered_seconds(spans)
     extra = mcmc.get_extra_fields()
     coefficients = np.concatenate([samples["intercepts"][..., None], samples["thetas"]], axis=-1)
     return NumPyroRun(
         draws=Draws(np.asarray(samples["locs"]), coefficients),
         divergences=int(extra["diverging"].sum()),
         leapfrog_steps=int(extra["num_steps"].sum()),
-        sampling_seconds=end - warm - covered_seconds(spans),
+        sampling_seconds=sampling,
+        run_seconds=warm - start - covered_seconds(warmup_spans) + sampling,
         wall_seconds=end - start,
     )
 
 
-def run_clusterwise(data: pd.DataFrame, num_warmup: int = 200, num_samples: int = 1000) -> Draws:
+def run_clusterwise(data: pd.DataFrame, num_warmup: int = 200, num_samples: int = 2000) -> Draws:
     """Fit the same model, with the same priors, by Gibbs sampling."""
     import clusterwise as cw
 
@@ -143,7 +146,10 @@ def run_clusterwise(data: pd.DataFrame, num_warmup: int = 200, num_samples: int 
 def main() -> list[Measurement]:
     """Time both programs and compare their least effective draws a second."""
     data = draw_rows(N_ROWS, seed=42)
-    best = {name: 0.0 for name in ("ours warm", "ours wall", "other sampling", "other wall")}
+    best = {
+        name: 0.0
+        for name in ("ours warm", "ours wall", "other sampling", "other run", "other wall")
+    }
     for _ in range(REPEATS):
         jax.clear_caches()
         for call in ("ours wall", "ours warm"):
@@ -153,19 +159,22 @@ def main() -> list[Measurement]:
             best[call] = max(best[call], draws.least_ess / spent)
             print(f"clusterwise, {call[5:]}: {spent:.2f} s, least ESS {draws.least_ess:.0f}")
         other = run_numpyro(data)
-        best["other sampling"] = max(
-            best["other sampling"], other.draws.least_ess / other.sampling_seconds
-        )
-        best["other wall"] = max(best["other wall"], other.draws.least_ess / other.wall_seconds)
+        for name, spent in (
+            ("other sampling", other.sampling_seconds),
+            ("other run", other.run_seconds),
+            ("other wall", other.wall_seconds),
+        ):
+            best[name] = max(best[name], other.draws.least_ess / spent)
         print(
-            f"NumPyro: sampling {other.sampling_seconds:.2f} s, in all {other.wall_seconds:.2f} s, "
+            f"NumPyro: sampling {other.sampling_seconds:.2f} s, "
+            f"with warm-up {other.run_seconds:.2f} s, with compilation {other.wall_seconds:.2f} s, "
             f"least ESS {other.draws.least_ess:.0f}, {other.divergences} divergences, "
             f"{other.leapfrog_steps} leapfrog steps"
         )
     covered, asked = draws.covered()
     other_covered, _ = other.draws.covered()
 
-    def rate(what: str, ours: str, theirs: str, bar: float) -> Measurement:
+    def rate(what: str, ours: str, theirs: str, bar: float | None) -> Measurement:
         return Measurement(
             "gibbs_thread_one",
             what,
@@ -176,8 +185,9 @@ def main() -> list[Measurement]:
         )
 
     return [
-        rate("warm call / sampling alone", "ours warm", "other sampling", BAR_SAMPLING),
-        rate("whole call, compilation included", "ours wall", "other wall", BAR_WALL),
+        rate("whole run of each, compiled before", "ours warm", "other run", BAR),
+        rate("whole run of each, compilation included", "ours wall", "other wall", None),
+        rate("whole call here, sampling phase alone there", "ours warm", "other sampling", None),
         Measurement(
             "gibbs_thread_one",
             "true values in 99% intervals",

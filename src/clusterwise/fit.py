@@ -272,11 +272,7 @@ class Fit:
 
     @cached_property
     def _spread(self) -> Values | None:
-        """Posterior standard deviations, shaped as the estimates."""
-        drawn = self._drawn_values
-        if drawn is None:
-            return None
-        return jax.tree.map(lambda leaf: leaf.std(axis=(0, 1)), drawn)
+        return self._record.standard_deviations()
 
     @property
     def _drawn_values(self) -> Values | None:
@@ -303,7 +299,6 @@ class Fit:
         """
         from clusterwise.io import save
 
-        self._record = self._record.with_draws()
         save(self.model, self._record, path)
 
     @cached_property

@@ -12,12 +12,15 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from clusterwise.assembly.build import make_prior
 from clusterwise.assembly.layout import Column, Layout, Part, RawDesign
 from clusterwise.core.arrays import constant
 from clusterwise.core.errors import ClusterwiseError, FileError
-from clusterwise.core.product import ProductParameters
+from clusterwise.core.product import ProductParameters, ProductPosterior
+from clusterwise.core.runtime import double_precision
 from clusterwise.core.version import __version__
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.fit import Fit
@@ -78,7 +81,9 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
     arrays = {"history": record.history, "order": record.order}
     arrays |= _flatten("parameters", record.parameters)
     arrays |= _flatten("moments", record.moments)
-    if record.draws is not None:
+    if record.posterior is not None:
+        arrays |= _flatten("posterior", record.posterior)
+    elif record.draws is not None:
         arrays |= _flatten("draws", record.draws)
     if record.log_density is not None:
         arrays["log_density"] = record.log_density
@@ -153,7 +158,8 @@ def load(path: str | os.PathLike[str]) -> Fit:
             raise ValueError("checksum")
         with np.load(folder / _ARRAYS, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        return Fit(_model(document["model"]), _record(document, arrays))
+        model = _model(document["model"])
+        return Fit(model, _record(model, document, arrays))
     except (OSError, KeyError, TypeError, ValueError, IndexError, zipfile.BadZipFile) as error:
         if isinstance(error, ClusterwiseError) and not isinstance(error, FileError):
             raise FileError(f"{str(folder)!r} is damaged: {error}") from error
@@ -218,7 +224,7 @@ def _model(document: dict[str, Any]) -> Model:
     return Model(**{key: _decode(value) for key, value in document.items()})
 
 
-def _record(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecord:
+def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecord:
     saved = document["layout"]
     layout = Layout(
         tuple(saved["raw_names"]),
@@ -243,7 +249,7 @@ def _record(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecor
         moments=_moments(layout, arrays),
         draws=_parameters("draws", layout, arrays) if "draws.0.0" in arrays else None,
         log_density=arrays.get("log_density"),
-        posterior=None,
+        posterior=_posterior(model, layout, arrays) if "posterior.0.0" in arrays else None,
         order=arrays["order"],
         history=arrays["history"],
         restarts=document["restarts"],
@@ -254,14 +260,27 @@ def _record(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecor
 
 def _flatten(name: str, tree: Any) -> dict[str, np.ndarray]:
     """Arrays of each part in order of the fields."""
-    import jax
-
-    parts = tree.parts if isinstance(tree, ProductParameters) else tree
+    parts = tree if isinstance(tree, tuple) else tree.parts
     return {
         f"{name}.{i}.{j}": np.asarray(leaf)
         for i, part in enumerate(parts)
         for j, leaf in enumerate(jax.tree.leaves(part))
     }
+
+
+@double_precision
+def _posterior(model: Model, layout: Layout, arrays: dict[str, np.ndarray]) -> Any:
+    """The posterior, shaped as the model's prior is."""
+    prior = make_prior(model.specification(), layout, np.eye(layout.n_columns))
+    parts = []
+    for i, part in enumerate(prior.parts):
+        leaves, structure = jax.tree.flatten(part)
+        parts.append(
+            jax.tree.unflatten(
+                structure, [arrays[f"posterior.{i}.{j}"] for j in range(len(leaves))]
+            )
+        )
+    return ProductPosterior(tuple(parts))
 
 
 def _parameters(name: str, layout: Layout, arrays: dict[str, np.ndarray]) -> ProductParameters:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,15 @@ def _nested(values: pd.Series) -> dict[str, Any]:
 
 
 def _named(value: Any) -> Any:
-    """Specifications as text: names as they are, objects as they were written."""
-    if value is None or isinstance(value, str):
-        return value
+    """Specifications as plain values: names as they are, objects with what they were made of."""
+    if is_dataclass(value) and not isinstance(value, type):
+        made_of = {field.name: _named(getattr(value, field.name)) for field in fields(value)}
+        return {"kind": type(value).__name__, **made_of}
     if isinstance(value, Mapping):
         return {str(key): _named(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_named(item) for item in value]
-    return repr(value)
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _plain(value: Any) -> Any:
@@ -200,7 +202,7 @@ def write_rows(fit: Fit, data: Any, path: Path, report: Progress) -> None:
     )
     first = 0
     # A dictionary of probabilities that all differ costs time and saves nothing.
-    with pq.ParquetWriter(path, schema, use_dictionary=["cluster"]) as writer:
+    with pq.ParquetWriter(path, schema, use_dictionary=False) as writer:
         for frame in batches(fit, data, response=True):
             probabilities = fit.responsibilities(frame)
             last = first + len(probabilities)

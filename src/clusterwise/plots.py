@@ -207,10 +207,11 @@ def _only_covariate(fit: Fit, part: int) -> str | None:
 def _regression(fit: Fit, part: int) -> tuple[str, np.ndarray, np.ndarray]:
     """Name, coefficients (k, p) and sigma (k,) of a response."""
     name = fit._responses[part][0]
-    several = len(fit._responses) > 1
-    coefficients = fit.coefficients[name] if several else fit.coefficients
-    dispersion = fit.dispersion[name] if several else fit.dispersion
-    return name, coefficients.to_numpy(), dispersion["sigma"].to_numpy()
+    coefficients, dispersion = fit.coefficients, fit.dispersion
+    if len(fit._responses) > 1:
+        coefficients = coefficients.xs(name, axis="columns", level=0)
+        dispersion = dispersion.xs(name, axis="columns", level=0)
+    return name, coefficients.to_numpy(), dispersion.to_numpy()[:, 0]
 
 
 def _response(fit: Fit, part: int, rows: pd.DataFrame) -> np.ndarray:

@@ -11,8 +11,9 @@ import numpy as np
 from clusterwise.assembly.assemble import Assembled
 from clusterwise.assembly.build import make_block
 from clusterwise.assembly.layout import Layout, RawDesign
+from clusterwise.assembly.units import Values, in_data_units, spread_in_data_units
 from clusterwise.core.product import ProductParameters, QuadraticProduct
-from clusterwise.core.runtime import double_precision
+from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome
 from clusterwise.frames.encoder import Encoder
 
@@ -24,8 +25,8 @@ _EMPTY_ROWS = 1.0
 class FitRecord:
     """Numbers of a fit, its components in order of weight.
 
-    `draws` and `log_density` lead with (chain, draw); `posterior` is there until draws are made
-    of a variational fit.
+    `draws` and `log_density` lead with (chain, draw). A variational fit has a `posterior`, in the
+    engine's own order, of which draws are made when they are asked for.
     """
 
     engine: str
@@ -68,10 +69,26 @@ class FitRecord:
             return self
         keys = jax.random.split(jax.random.key(self.n_rows), VARIATIONAL_DRAWS)
         draws = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _sample(self.posterior, keys))
-        return replace(self, draws=reorder(draws, self.order, axis=2), posterior=None)
+        return replace(self, draws=reorder(draws, self.order, axis=2))
+
+    @double_precision
+    def standard_deviations(self) -> Values | None:
+        """Posterior standard deviations, in data units, where the engine gives any."""
+        if self.posterior is not None:
+            spread = reorder(_spread(self.posterior), self.order, axis=0)
+            return spread_in_data_units(self.layout, spread)
+        if self.draws is None:
+            return None
+        drawn = in_data_units(self.layout, self.draws)
+        return jax.tree.map(lambda leaf: leaf.std(axis=(0, 1)), drawn)
 
 
-@jax.jit
+@Program
+def _spread(posterior: Any) -> Any:
+    return posterior.spread()
+
+
+@Program
 def _sample(posterior: Any, keys: jax.Array) -> Any:
     return jax.vmap(posterior.sample)(keys)
 

@@ -52,9 +52,15 @@ def test_memoized_is_coordinate_ascent_with_one_more_view_of_the_rows():
         assert np.diff(memoized.history).min() >= -1e-9 * N_ROWS
         # The objective is the bound at the posterior that is returned.
         again = run_block(
-            MeanProjection(), case.block, prior, whole.block(0), whole.total_weight, memoized.posterior,
-            tol=0.0, max_iter=1,
-        )  # fmt: skip
+            MeanProjection(),
+            case.block,
+            prior,
+            whole.block(0),
+            whole.total_weight,
+            memoized.posterior,
+            tol=0.0,
+            max_iter=1,
+        )
         assert again.objective >= memoized.objective - 1e-8
         assert memoized.objective == pytest.approx(exact.objective, abs=1e-2)
 

@@ -185,6 +185,14 @@ def test_several_responses_and_a_covariance(place, frame):
     assert "v: g[T.b]" in result.stdout
     document = read_json("out/fit.json")
     assert document["formula"] == ["y ~ x", "v ~ 1 + x + g"]
+    assert document["covariates"] == [
+        {
+            "kind": "GaussianCovariates",
+            "formula": "x",
+            "covariance_type": "diag",
+            "covariance": None,
+        }
+    ]
     one = document["components"][0]
     assert set(one["coefficients"]) == {"y", "v"}
     assert set(one["coefficients"]["v"]) == {"Intercept", "x", "g[T.b]"}

@@ -32,6 +32,7 @@ def fit_of(engine, data, model=JOINT):
     return model.fit(data, engine=ENGINES[engine].engine, random_state=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_units_change_nothing(engine):
     data = two_lines(1)
@@ -105,6 +106,7 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(counter.listen)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 def test_second_fit_compiles_nothing(engine, compilations):
     fit_of(engine, two_lines(7))

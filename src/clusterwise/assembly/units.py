@@ -58,3 +58,21 @@ def in_standard_units(layout: Layout, values: Values, parameters: Any) -> Any:
         coefficients = np.linalg.solve(matrix, (kept - shift) / scale)
         parts.append(type(like)(coefficients, value.covariance / np.outer(scale, scale)))
     return type(parameters)(tuple(parts))
+
+
+def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
+    """Standard deviations of weights and coefficients; a covariance has none here."""
+    weights, *linear = spread
+    parts = []
+    for part, value in zip(layout.parts, linear, strict=True):
+        matrix, scale, _ = to_data_units(layout, part)
+        rows = matrix @ np.asarray(value.rows) @ matrix.T
+        between_terms = np.sqrt(np.diagonal(rows, axis1=1, axis2=2))
+        columns = np.sqrt(np.diagonal(np.asarray(value.columns), axis1=1, axis2=2)) * scale
+        k, p, q = rows.shape[0], len(part.terms), scale.size
+        coefficients = np.zeros((k, p, q))
+        coefficients[:, list(part.kept_terms), :] = (
+            between_terms[:, :, None] * np.broadcast_to(columns, (k, q))[:, None, :]
+        )
+        parts.append(PartValues(coefficients, np.full((k, q, q), np.nan)))
+    return Values(np.sqrt(np.asarray(weights)), np.asarray(np.nan), tuple(parts))

@@ -32,7 +32,7 @@ def print_fit(fit: Fit) -> None:
     for fact in _facts(fit):
         console.print(Text(fact))
     labels, cells = _cells(summary.table)
-    shown = [k for k in range(fit.n_components) if fit.weights[k] * fit.n_rows >= 1]
+    shown = [int(k) for k in np.flatnonzero(fit.weights.to_numpy() * fit.n_rows >= 1)]
     for some in _groups(console.width, labels, cells, shown):
         console.print()
         console.print(_component_table(labels, cells, some))
@@ -73,7 +73,7 @@ def print_rows(frame: pd.DataFrame) -> None:
 
 
 def _facts(fit: Fit) -> list[str]:
-    chosen = fit.restarts[fit.restarts["chosen"]].iloc[0]
+    chosen = next(o for o in fit.restarts.to_dict(orient="records") if o["chosen"])
     ended = "converged" if fit.converged else "NOT converged"
     return [
         f"{fit.n_rows} rows, {fit.n_parameters} parameters",
@@ -128,9 +128,13 @@ def _component_table(labels: list[str], cells: list[list[str]], some: list[int])
 
 
 def _optima_table(restarts: pd.DataFrame) -> Padding:
-    rest = len(restarts) - _OPTIMA
+    optima = restarts.to_dict(orient="records")
+    rest = len(optima) - _OPTIMA
+    shown = optima[:_OPTIMA]
+    if not any(optimum["chosen"] for optimum in shown):
+        shown[-1] = next(optimum for optimum in optima if optimum["chosen"])
     table = Table(
-        title=f"Optima that {restarts['starts'].iloc[0]} starts ended in",
+        title=f"Optima that {optima[0]['starts']} starts ended in",
         title_justify="left",
         title_style="",
         caption=f"and {rest} more; fit.json has them." if rest > 0 else None,
@@ -142,7 +146,7 @@ def _optima_table(restarts: pd.DataFrame) -> Padding:
     table.add_column("log likelihood", justify="right", no_wrap=True)
     table.add_column("starts", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for _, optimum in restarts.head(_OPTIMA).iterrows():
+    for optimum in shown:
         remarks = ["chosen"] if optimum["chosen"] else []
         remarks += [f"degenerate: {optimum['reason']}"] if optimum["degenerate"] else []
         table.add_row(

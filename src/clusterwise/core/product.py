@@ -69,6 +69,10 @@ class ProductPosterior(AbstractPosterior):
     def moments(self) -> tuple[Any, ...]:
         return tuple(part.moments() for part in self.parts)
 
+    def spread(self) -> tuple[Any, ...]:
+        """What each part says of the spread of its parameters."""
+        return tuple(part.spread() for part in self.parts)
+
     def mode(self) -> ProductParameters:
         return ProductParameters(tuple(part.mode() for part in self.parts))
 

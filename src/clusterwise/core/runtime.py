@@ -28,6 +28,19 @@ def double_precision(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+@functools.cache
+def _quick_compiler_options() -> dict[str, bool] | None:
+    """Options that make the compiler for CPUs quick, where this JAX knows them."""
+    options = {"xla_cpu_use_fusion_emitters": False}
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0).compile()
+    except Exception:  # what an unknown option raises differs between releases
+        return None
+    return options
+
+
 class Program:
     """A jitted function that threads may call at once without compiling it more than once.
 
@@ -37,13 +50,30 @@ class Program:
         A pure function of arrays.
     static_argnames
         Arguments that are part of the program.
+    hot
+        Whether it runs over rows often enough to be worth the compiler's best; others compile in
+        half the time.
     """
 
-    def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        static_argnames: tuple[str, ...] = (),
+        hot: bool = False,
+    ) -> None:
         functools.update_wrapper(self, function)
-        self._call = jax.jit(function, static_argnames=static_argnames)
+        self._function = function
+        self._static_argnames = static_argnames
+        self._hot = hot
         self._compiled: set[Hashable] = set()
         self._lock = threading.Lock()
+
+    @functools.cached_property
+    def _call(self) -> Callable[..., Any]:
+        options = None if self._hot else _quick_compiler_options()
+        return jax.jit(
+            self._function, static_argnames=self._static_argnames, compiler_options=options
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, structure = jax.tree.flatten((args, kwargs))

@@ -70,7 +70,7 @@ class Ascent(NamedTuple):
 
 
 class Stopping(NamedTuple):
-    """Stop where the gain still to be expected is below `tol` per row."""
+    """Stop where the gain still to be expected is below `tol` per row; never, if that is zero."""
 
     tol: Float[Array, ""]
     max_iter: Array
@@ -108,7 +108,7 @@ def advance(
     gain = objective - state.objective
     rate = gain / state.gain
     to_come = jnp.where((rate > 0) & (rate < 1), gain * rate / (1 - rate), jnp.inf)
-    within_rounding = jnp.abs(gain) <= _ROUNDING * jnp.abs(objective)
+    within_rounding = (stopping.tol > 0) & (jnp.abs(gain) <= _ROUNDING * jnp.abs(objective))
     bound = stopping.tol * stopping.total_weight
     quiet = within_rounding | ((to_come < bound) & (gain < bound))
     return Ascent(
@@ -120,8 +120,7 @@ def advance(
     )
 
 
-@Program
-def _run_program(
+def _run(
     projection: AbstractProjection,
     block: AbstractBlock,
     prior: Any,
@@ -155,6 +154,10 @@ def _project_program(projection: AbstractProjection, posterior: Any, prior: Any)
 _advance_program = Program(advance)
 
 
+_run_program = Program(_run, hot=True)
+_short_run_program = Program(_run)
+
+
 class AscentResult(NamedTuple):
     """Where a run ended."""
 
@@ -175,13 +178,18 @@ def run_block(
     *,
     tol: float,
     max_iter: int,
+    short: bool = False,
 ) -> AscentResult:
-    """Run over rows that fit in one block, many iterations to a program."""
+    """Run over rows that fit in one block, many iterations to a program.
+
+    A `short` run is over before a better program would have been compiled.
+    """
+    program = _short_run_program if short else _run_program
     stopping = _stopping(tol, max_iter, total_weight)
     state, histories = begin(posterior), []
     while True:
         before = int(state.n_iter)
-        state, history = _run_program(projection, block, prior, rows, state, stopping)
+        state, history = program(projection, block, prior, rows, state, stopping)
         after = int(state.n_iter)
         histories.append(np.asarray(history)[: after - before])
         if bool(state.converged) or after >= max_iter or np.isnan(state.objective):

@@ -54,7 +54,8 @@ class EM(AbstractEngine):
     max_iter
         Most iterations of one run.
     tol
-        A run stops where the gain still to be expected, per row, is below this.
+        A run stops where the gain still to be expected, per row, is below this; with 0 it makes
+        all `max_iter` iterations.
     n_init
         Number of starts; see `Fit.restarts` for where they ended.
 

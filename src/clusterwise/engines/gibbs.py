@@ -53,7 +53,7 @@ def _update(
     return _Sweep(posterior.sample(key), totals.log_density, match)
 
 
-@Program
+@partial(Program, hot=True)
 def _sweeps_program(
     block: AbstractBlock, prior: Any, pivot: Any, rows: RowBlock, parameters: Any, key: PRNGKeyArray
 ) -> _Sweep:

@@ -157,6 +157,7 @@ def _run_starts(
             posterior,
             tol=tol,
             max_iter=max_iter,
+            short=model is not None,
         )
         done += 1
         progress("starts", done, len(starts))

@@ -69,8 +69,8 @@ def labelled(block: AbstractBlock, moments: Any, rows: RowBlock, labels: Int[Arr
     return fold_chunks(chunk, rows)
 
 
-expectation_program = Program(expectation)
-sampling_program = Program(sampling)
+expectation_program = Program(expectation, hot=True)
+sampling_program = Program(sampling, hot=True)
 
 
 @Program

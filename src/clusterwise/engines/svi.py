@@ -75,7 +75,7 @@ def _stream_block(
     return lax.fori_loop(0, batches, batch, (state, jnp.zeros(())))
 
 
-_stream_program = Program(_stream_block, static_argnames=("batch_size",))
+_stream_program = Program(_stream_block, static_argnames=("batch_size",), hot=True)
 
 
 def run_stochastic(
@@ -165,7 +165,7 @@ def _visit_chunks(
     return lax.fori_loop(0, rows.used, visit, (state, kept))
 
 
-_visit_program = Program(_visit_chunks)
+_visit_program = Program(_visit_chunks, hot=True)
 
 
 @Program
@@ -192,7 +192,7 @@ def _remember_block(
     return lax.map(chunk, rows.packed)
 
 
-_remember_program = Program(_remember_block)
+_remember_program = Program(_remember_block, hot=True)
 
 
 def run_memoized(

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln, multigammaln
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clusterwise.posteriors.gamma import sample_log_gamma
+
 
 class Precision(NamedTuple):
     """Expected precision as `whitening^T whitening`, and its expected log determinant."""
@@ -39,6 +41,10 @@ class AbstractCovariance(eqx.Module):
     @abstractmethod
     def mode(self) -> Float[Array, "k q q"]:
         """Mode on the log scale, the inverse of the expected precision."""
+
+    @abstractmethod
+    def mean(self) -> Float[Array, "k q q"]:
+        """Expectation; infinite or undefined without enough degrees of freedom."""
 
     @abstractmethod
     def precision(self) -> Precision:
@@ -74,6 +80,10 @@ class InverseWishart(AbstractCovariance):
     def mode(self) -> Float[Array, "k q q"]:
         return self.scale / self.dof[:, None, None]
 
+    def mean(self) -> Float[Array, "k q q"]:
+        free = self.dof - self.scale.shape[-1] - 1
+        return self.scale / jnp.where(free > 0, free, jnp.nan)[:, None, None]
+
     def precision(self) -> Precision:
         q = self.scale.shape[-1]
         whitening = _inverse_cholesky(self.scale)
@@ -87,7 +97,7 @@ class InverseWishart(AbstractCovariance):
         k, q = self.scale.shape[:2]
         diagonal_key, lower_key = jax.random.split(key)
         shape = (self.dof[:, None] - jnp.arange(q)) / 2
-        diagonal = jnp.sqrt(2 * jax.random.gamma(diagonal_key, shape))
+        diagonal = jnp.sqrt(2) * jnp.exp(0.5 * sample_log_gamma(diagonal_key, shape))
         lower = jnp.tril(jax.random.normal(lower_key, (k, q, q)), -1)
         bartlett = lower + diagonal[:, :, None] * jnp.eye(q)
         factor = jax.scipy.linalg.solve_triangular(
@@ -149,6 +159,10 @@ class InverseGamma(AbstractCovariance):
     def mode(self) -> Float[Array, "k q q"]:
         return self._matrix(self.rate / self.shape)
 
+    def mean(self) -> Float[Array, "k q q"]:
+        free = self.shape - 1
+        return self._matrix(self.rate / jnp.where(free > 0, free, jnp.nan))
+
     def precision(self) -> Precision:
         log_precision = digamma(self.shape) - jnp.log(self.rate)
         return Precision(
@@ -157,7 +171,7 @@ class InverseGamma(AbstractCovariance):
         )
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "k q q"]:
-        return self._matrix(self.rate / jax.random.gamma(key, self.shape))
+        return self._matrix(self.rate * jnp.exp(-sample_log_gamma(key, self.shape)))
 
     def log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         variance = self._variances(covariance)
@@ -191,6 +205,9 @@ class KnownCovariance(AbstractCovariance):
         return self
 
     def mode(self) -> Float[Array, "k q q"]:
+        return self.value
+
+    def mean(self) -> Float[Array, "k q q"]:
         return self.value
 
     def precision(self) -> Precision:

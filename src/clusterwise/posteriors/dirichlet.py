@@ -10,6 +10,7 @@ from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.block import AbstractParameters, AbstractPosterior
+from clusterwise.posteriors.gamma import sample_log_gamma
 
 
 class WeightMoments(NamedTuple):
@@ -46,12 +47,17 @@ class DirichletPosterior(AbstractPosterior):
         log_weights = digamma(self.alpha) - digamma(self.alpha.sum())
         return WeightMoments(log_weights, self.alpha.sum())
 
+    def spread(self) -> Float[Array, " k"]:
+        """Variances of the weights."""
+        mean = self.alpha / self.alpha.sum()
+        return mean * (1 - mean) / (self.alpha.sum() + 1)
+
     def mode(self) -> Weights:
         total = self.alpha.sum()
         return Weights(jnp.log(self.alpha) - jnp.log(total), total)
 
     def sample(self, key: PRNGKeyArray) -> Weights:
-        log_gamma = jax.random.loggamma(key, self.alpha)
+        log_gamma = sample_log_gamma(key, self.alpha)
         return Weights(log_gamma - jax.nn.logsumexp(log_gamma), self.alpha.sum())
 
     def log_prob(self, parameters: Weights) -> Float[Array, ""]:

@@ -29,6 +29,13 @@ class LinearMoments(NamedTuple):
     """Factor whose square is the expected squared error of the linear predictor, whitened."""
 
 
+class CoefficientSpread(NamedTuple):
+    """Covariance of coefficients: between regressors, times between responses."""
+
+    rows: Float[Array, "k p p"]
+    columns: Float[Array, "k q q"]
+
+
 class LinearParameters(AbstractParameters):
     """Coefficients (k, p, q) and residual covariance (k or 1, q, q)."""
 
@@ -76,6 +83,12 @@ class MatrixNormal(AbstractPosterior):
         precision = _for_each_cluster(self.covariance.precision(), k)
         spread = jnp.sqrt(q) * _whitening(self.precision)
         return LinearMoments(self.mean, precision, spread)
+
+    def spread(self) -> CoefficientSpread:
+        """Covariance of the coefficients, a matrix Student t, as rows by columns."""
+        whitening = _whitening(self.precision)
+        rows = jnp.swapaxes(whitening, 1, 2) @ whitening
+        return CoefficientSpread(rows, self.covariance.mean())
 
     def mode(self) -> LinearParameters:
         return LinearParameters(self.mean, self.covariance.mode())

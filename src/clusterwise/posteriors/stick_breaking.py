@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.block import AbstractPosterior
 from clusterwise.posteriors.dirichlet import WeightMoments, Weights
+from clusterwise.posteriors.gamma import sample_log_gamma
 
 _GRID = np.linspace(-10.0, 6.0, 161)
 _SPACING = _GRID[1] - _GRID[0]
@@ -103,6 +104,21 @@ class StickBreakingPosterior(AbstractPosterior):
         log_rest = probability @ (digamma(second) - total)
         return WeightMoments(_log_weights(log_stick, log_rest), probability @ jnp.exp(grid))
 
+    def spread(self) -> Float[Array, " k"]:
+        """Variances of the weights."""
+        grid, probability, _ = self._on_grid()
+        first, second = self._sticks(grid)
+        total = first + second
+        raised = jax.vmap(_log_weights)
+        mean = jnp.exp(raised(jnp.log(first / total), jnp.log(second / total)))
+        square = jnp.exp(
+            raised(
+                jnp.log(first * (first + 1) / (total * (total + 1))),
+                jnp.log(second * (second + 1) / (total * (total + 1))),
+            )
+        )
+        return probability @ square - jnp.square(probability @ mean)
+
     def mode(self) -> Weights:
         grid = self.concentration.grid
         first, second = self._sticks(grid)
@@ -117,8 +133,8 @@ class StickBreakingPosterior(AbstractPosterior):
         concentration_key, first_key, second_key = jax.random.split(key, 3)
         concentration = self._sample_concentration(concentration_key)
         first, second = self._sticks(jnp.log(concentration))
-        log_first = jax.random.loggamma(first_key, first)
-        log_second = jax.random.loggamma(second_key, second)
+        log_first = sample_log_gamma(first_key, first)
+        log_second = sample_log_gamma(second_key, second)
         total = jnp.logaddexp(log_first, log_second)
         return Weights(_log_weights(log_first - total, log_second - total), concentration)
 
