@@ -17,7 +17,7 @@ from clusterwise.core.errors import ClusterwiseWarning, OptionError
 from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.frames.table import open_table
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
-from clusterwise.inference.predict import NormalMixture, in_row_chunks
+from clusterwise.inference.predict import NormalMixture
 from clusterwise.inference.summary import Summary
 from clusterwise.model import Model, RandomState, as_generator
 from clusterwise.record import FitRecord
@@ -490,12 +490,14 @@ class Fit:
         rng = as_generator(random_state)
         found = []
         for rows in self._rows(data, response=kind == "density", regressors=True):
-            for chunk in in_row_chunks(len(rows)):
-                mixture = self._normal_mixture(rows[chunk], part)
+            size = self._predictive[0].rows_at_a_time()
+            for start in range(0, len(rows), size):
+                chunk = rows[start : start + size]
+                mixture = self._normal_mixture(chunk, part)
                 if kind == "mean":
                     found.append(mixture.mean())
                 elif kind == "density":
-                    y = self._response_values(rows[chunk], part)
+                    y = self._response_values(chunk, part)
                     found.append(np.exp(mixture.log_density(y[:, None])[:, 0]))
                 elif kind == "sample":
                     found.append(mixture.sample(n_samples, rng))
@@ -559,17 +561,14 @@ class Fit:
         columns = list(layout.parts[part].regressors)
         response = layout.parts[part].responses[0]
         linear = parameters.parts[part + 1]
-        k = self.n_components
-        variance = np.broadcast_to(linear.covariance[:, :, 0, 0], (mixture.n_draws, k))
-        log_weights, means = [], []
-        for draw in range(mixture.n_draws):
-            scores = mixture.scores(rows, draw, blocks)
-            total = log_sum_exp(scores)[:, None]
-            log_weights.append(scores - total - np.log(mixture.n_draws))
-            means.append(rows[:, columns] @ linear.coefficients[draw, :, :, 0].T)
+        shape = (mixture.n_draws, self.n_components)
+        variance = np.broadcast_to(linear.covariance[:, :, 0, 0], shape)
+        scores = mixture.scores(rows, blocks)
+        log_weights = scores - log_sum_exp(scores)[..., None] - np.log(mixture.n_draws)
+        means = rows[:, columns] @ linear.coefficients[..., 0].reshape(-1, len(columns)).T
         scale = layout.scale_of(response)
         return NormalMixture(
-            np.concatenate(log_weights, axis=1),
-            np.concatenate(means, axis=1) * scale + layout.shift_of(response),
+            log_weights.reshape(len(rows), -1),
+            means * scale + layout.shift_of(response),
             np.sqrt(variance).ravel() * scale,
         )

@@ -32,13 +32,8 @@ if TYPE_CHECKING:
 RandomState = int | np.random.Generator | np.random.RandomState | None
 Prior = str | dict[str, Any]
 
-_LATER = {
-    "shared": (None, "terms shared by all clusters"),
-    "groups": (None, "groups of rows that share a cluster"),
-    "offset": (None, "an offset"),
-    "trials": (None, "binomial trials"),
-    "coefficients": ("independent", "pooled or sparse coefficients"),
-}
+_LATER = {"shared": None, "groups": None, "offset": None, "trials": None}
+_LATER |= {"coefficients": "independent"}
 
 
 @dataclass(frozen=True)
@@ -102,11 +97,11 @@ class Model:
     prior: Prior = "default"
 
     def __post_init__(self) -> None:
-        for name, (default, what) in _LATER.items():
+        for name, default in _LATER.items():
             if getattr(self, name) != default:
                 raise OptionError(
-                    f"{name}={getattr(self, name)!r}: {what} are not supported by this version; "
-                    f"leave {name} at {default!r}."
+                    f"{name}={getattr(self, name)!r} is not supported by this version; leave "
+                    f"{name} at {default!r}."
                 )
         _check_components(self.n_components)
         resolve_weights(self.weights)
@@ -268,7 +263,9 @@ class Model:
                     f"The formula {text!r} has no response; write it as 'y ~ {text}', or use "
                     "formula=None with covariates for a plain mixture."
                 )
-            responses.append(ResponseSpec(parsed.response, parsed.right, resolve_family(family)))
+            name = parsed.response.strip()
+            plain = name[1:-1] if name[0] == name[-1] == "`" else name
+            responses.append(ResponseSpec(plain, name, parsed.right, resolve_family(family)))
         if len({r.name for r in responses}) < len(responses):
             raise FormulaError("Each response may have one formula only.")
         densities = self._densities(names)

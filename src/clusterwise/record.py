@@ -181,7 +181,7 @@ def _notes(outcome: Outcome, rows: np.ndarray, n_coefficients: int) -> list[str]
     better = [o for o in outcome.optima if o.degenerate and o.objective > chosen.objective]
     if better:
         notes.append(
-            f"{len(better)} optima with a higher objective are degenerate and were not chosen; "
-            "see restarts."
+            f"Optima with a higher objective that are degenerate and were not chosen: "
+            f"{len(better)}; see restarts."
         )
     return notes

@@ -112,13 +112,12 @@ def test_conditional_predictions_follow_from_the_estimates(fitted):
     assert_allclose(np.ptp(fitted.responsibilities(X), axis=0), 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied"])
-def test_covariates_weigh_the_clusters(covariance_type):
+def test_covariates_weigh_the_clusters():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 3 == 0
     X = rng.normal(np.where(labels, 4.0, 0.0)[:, None], 1, (300, 2))
     y = np.where(labels, 3 * X[:, 0], 10 - X[:, 1]) + 0.1 * rng.normal(size=300)
-    model = regressor(covariates=True, covariance_type=covariance_type).fit(X, y)
+    model = regressor(covariates=True).fit(X, y)
     assert_allclose(model.means_, [[0, 0], [4, 4]], atol=0.3)
     assert model.covariances_.shape == (2, 2, 2)
     assert (model.assign(X) == labels).mean() > 0.95
@@ -128,16 +127,12 @@ def test_covariates_weigh_the_clusters(covariance_type):
     assert model.score(X, y) < 0.5
 
 
-def test_without_intercept():
+def test_without_intercept_and_with_one_sigma():
     X, y, _ = two_lines()
-    model = regressor(fit_intercept=False).fit(X, y)
+    model = regressor(fit_intercept=False, shared_sigma=True).fit(X, y)
     assert_array_equal(model.intercept_, 0)
     assert model.coef_.shape == (2, 2)
-
-
-def test_shared_sigma():
-    X, y, _ = two_lines()
-    assert np.ptp(regressor(shared_sigma=True).fit(X, y).sigma_) == 0
+    assert np.ptp(model.sigma_) == 0
 
 
 def test_a_constant_feature_has_no_coefficient_and_no_density():

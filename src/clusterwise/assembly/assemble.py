@@ -10,6 +10,7 @@ from clusterwise.assembly.build import Specification, make_problem
 from clusterwise.assembly.layout import RawDesign, raw_design
 from clusterwise.assembly.prepare import WEIGHT, Prepared, prepare
 from clusterwise.core.errors import DataError, OptionError
+from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.engines.problem import Problem
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
@@ -32,7 +33,7 @@ def designs(spec: Specification) -> dict[str, str]:
     found: dict[str, str] = {}
     for i, response in enumerate(spec.responses):
         found[f"regressors:{i}"] = response.right
-        found[f"response:{i}"] = f"0 + {response.name}"
+        found[f"response:{i}"] = f"0 + {response.expression}"
     for j, density in enumerate(spec.densities):
         found[f"covariates:{j}"] = density.formula
     if spec.sample_weight is not None:
@@ -58,6 +59,34 @@ def check_encoder(spec: Specification, encoder: Encoder) -> None:
             raise DataError(f"{what} {text!r} must be one column or expression.")
 
 
+def _check_stray_text(table: Table, encoder: Encoder) -> None:
+    """Refuse text that has strayed into a column of numbers, which makes it categorical."""
+    for design in encoder.designs:
+        for variable in encoder.variables(design):
+            texts = [v for v in encoder.levels(variable) or () if isinstance(v, str)]
+            stray = {text for text in texts if not _is_number(text)}
+            if not stray or 2 * len(stray) > len(texts):
+                continue
+            rows, first = [], 0
+            for frame in table.batches((variable,), BLOCK_ROWS):
+                values = frame[variable].astype(str).isin(sorted(stray)).to_numpy()
+                rows += [first + int(i) for i in np.flatnonzero(values)]
+                first += len(frame)
+            raise DataError(
+                f"column {variable!r} holds numbers but for {len(rows)} rows of text (from 0: "
+                f"{', '.join(map(str, rows[:5]))}), such as {min(stray)!r}; correct them, or write "
+                f"C({variable}) after recoding if these are categories"
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def count_parameters(spec: Specification, prepared: Prepared) -> int:
     """Free parameters: weights, identified coefficients, dispersions."""
     k = spec.n_components
@@ -77,6 +106,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
     """Encode the table, standardise it, and build blocks and priors over it."""
     encoder = Encoder.fit(table, designs(spec))
     check_encoder(spec, encoder)
+    _check_stray_text(table, encoder)
     design = raw_design(encoder, list(spec.responses), len(spec.densities))
     prepared = prepare(
         table,

@@ -21,9 +21,10 @@ _CONSTANT = 1e-12
 
 @dataclass(frozen=True)
 class ResponseSpec:
-    """A response as the model names it: its expression, its regressors, its family."""
+    """A response: its name, its expression in a formula, its regressors, its family."""
 
     name: str
+    expression: str
     right: str
     family: Any
 

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from scipy.optimize import linear_sum_assignment
 
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock
@@ -169,6 +168,8 @@ def match_components(match: np.ndarray) -> np.ndarray:
     -------
     (..., l): the draw's component that takes the place of the pivot's component l.
     """
+    from scipy.optimize import linear_sum_assignment
+
     k = match.shape[-1]
     flat = match.reshape(-1, k, k)
     best = flat.argmax(axis=1)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.block import AbstractBlock
+from clusterwise.core.errors import OptionError
 from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program, parallel_map
 from clusterwise.engines.ascent import (
@@ -73,6 +74,11 @@ def search(
         max_iter=min(max_iter, _SHORT_ITERATIONS),
         progress=progress,
     )
+    if not runs:
+        raise OptionError(
+            "No start gave a finite likelihood; use prior='default', fewer components, or check "
+            "the data for columns of very different size."
+        )
     settings = {"tol": tol, "max_iter": max_iter, "progress": progress}
     sample_tolerance = _tolerance(problem.sample.total_weight, coarse=not complete)
     if complete:

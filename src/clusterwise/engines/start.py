@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 Labels = np.ndarray
 Regressions = tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -81,6 +80,8 @@ def portfolio(
 
 
 def _k_means(features: np.ndarray, k: int, rng: np.random.Generator) -> Labels:
+    from scipy.cluster.vq import kmeans2
+
     scaled = features / np.where(features.std(axis=0) > 0, features.std(axis=0), 1.0)
     # An empty cluster leaves k-means with fewer centres, which EM can fill again.
     _, labels = kmeans2(scaled, k, iter=15, minit="++", rng=rng, missing="warn")

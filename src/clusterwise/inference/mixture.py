@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from clusterwise.core.product import Quadratic, QuadraticProduct
-from clusterwise.core.runtime import double_precision
+from clusterwise.core.runtime import Program, double_precision
+
+_NUMBERS = 500_000
 
 
-@jax.jit
+@Program
 def _quadratics(block: QuadraticProduct, moments: tuple[Any, ...]) -> list[Quadratic]:
     """Each block's quadratic form, for every draw."""
     pairs = zip(block.blocks, moments, strict=True)
     return [jax.vmap(one.quadratic)(moment) for one, moment in pairs]
 
 
-@jax.jit
+@Program
 def _moments_of_draws(parameters: Any) -> Any:
     return jax.vmap(lambda p: p.moments())(parameters)
 
@@ -53,30 +55,47 @@ class ScoredMixture:
         """Number of draws."""
         return self._constants[0].shape[0]
 
-    def scores(self, rows: np.ndarray, draw: int, parts: Sequence[int]) -> np.ndarray:
-        """Log densities (n, k) of rows (n, columns) over some of the blocks."""
-        total = np.zeros((rows.shape[0], self._constants[0].shape[1]))
+    def rows_at_a_time(self) -> int:
+        """Rows whose scores under all draws stay in cache."""
+        width = sum(factor.shape[0] * factor.shape[1] * factor.shape[2] for factor in self._factors)
+        return max(64, _NUMBERS // max(width, 1))
+
+    def scores(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+        """Log densities (n, draws, k) of rows (n, columns) over some of the blocks."""
+        draws, k = self._constants[0].shape
+        total = np.zeros((rows.shape[0], draws, k))
         for part in parts:
-            total += self._constants[part][draw]
-            factor = self._factors[part][draw]
-            k, m, columns = factor.shape
+            total += self._constants[part]
+            factor = self._factors[part]
+            _, _, m, columns = factor.shape
             if m:
-                values = rows[:, self._columns[part]] @ factor.reshape(k * m, columns).T
-                total -= 0.5 * np.square(values).reshape(-1, k, m).sum(axis=2)
+                values = rows[:, self._columns[part]] @ factor.reshape(-1, columns).T
+                total -= 0.5 * np.square(values).reshape(-1, draws, k, m).sum(axis=3)
         return total
 
     def responsibilities(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Probabilities (n, k) of the clusters, averaged over draws."""
-        total = 0.0
-        for draw in range(self.n_draws):
-            scores = self.scores(rows, draw, parts)
-            total = total + np.exp(scores - log_sum_exp(scores)[:, None])
-        return np.asarray(total) / self.n_draws
+
+        def chunk(part: np.ndarray) -> np.ndarray:
+            scores = self.scores(part, parts)
+            return np.exp(scores - log_sum_exp(scores)[..., None]).mean(axis=1)
+
+        return self._in_chunks(chunk, rows)
 
     def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Log of the density (n,), averaged over draws."""
-        each = [log_sum_exp(self.scores(rows, d, parts)) for d in range(self.n_draws)]
-        return log_sum_exp(np.stack(each, axis=1)) - np.log(self.n_draws)
+
+        def chunk(part: np.ndarray) -> np.ndarray:
+            return log_sum_exp(log_sum_exp(self.scores(part, parts))) - np.log(self.n_draws)
+
+        return self._in_chunks(chunk, rows)
+
+    def _in_chunks(
+        self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
+    ) -> np.ndarray:
+        size = self.rows_at_a_time()
+        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+        return np.concatenate([function(part) for part in parts])
 
 
 def log_sum_exp(scores: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from scipy.special import ndtr
 
 from clusterwise.inference.mixture import log_sum_exp
 
-_ROWS = 4096
 _STEPS = 100
 
 
@@ -68,8 +67,3 @@ class NormalMixture:
             chosen = (cumulative < rng.random((n, 1))).sum(axis=1)
             drawn[i] = self.means[np.arange(n), chosen] + self.sds[chosen] * rng.normal(size=n)
         return drawn
-
-
-def in_row_chunks(n_rows: int) -> list[slice]:
-    """Slices that keep arrays over rows and draws in cache."""
-    return [slice(i, min(i + _ROWS, n_rows)) for i in range(0, n_rows, _ROWS)]
