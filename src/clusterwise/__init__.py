@@ -79,6 +79,12 @@ _HOMES = {
     "responses.gaussian": "Gaussian",
     "weights.specification": "Dirichlet DirichletProcess PitmanYor",
 }
+_LATER = {
+    "ClusterwiseClassifier": "a Bernoulli or categorical response",
+    "MixtureOfRegressions": "the NumPyro interface",
+    "NUTS": "the NumPyro interface",
+    "select": "model selection",
+}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
@@ -87,11 +93,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"clusterwise.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
-    if name == "ClusterwiseClassifier":
-        raise AttributeError(
-            "clusterwise.ClusterwiseClassifier needs a Bernoulli or categorical response, which "
-            "this version does not have; use cw.ClusterwiseRegressor for a Gaussian one."
-        )
+    if name in _LATER:
+        raise AttributeError(f"clusterwise.{name} is not in this version: it needs {_LATER[name]}.")
     raise AttributeError(f"module 'clusterwise' has no attribute {name!r}")
 
 

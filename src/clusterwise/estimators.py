@@ -47,6 +47,9 @@ __all__ = ["ClusterwiseRegressor"]
 _RESPONSE = "y"
 _WEIGHT = "weight"
 _STREAMING = (VI, SVI, MemoizedVI)
+# scikit-learn has no types, and those inferred from its defaults are wrong.
+_validate: Callable[..., Any] = validate_data
+_validate_weight: Callable[..., np.ndarray] = _check_sample_weight
 _STREAMED = (
     "Later batches were added one by one: the log likelihood is not known, and restarts and the "
     "notes above are those of the first batch."
@@ -167,6 +170,8 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
     >>> regressor.assign([[0.5], [0.5]], [0.5, 1.5])
     array([0, 1])
     """
+
+    n_features_in_: int
 
     def __init__(
         self,
@@ -317,7 +322,7 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
     def _checked(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        features, response = validate_data(
+        features, response = _validate(
             self,
             X,
             y,
@@ -326,17 +331,18 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
             ensure_min_samples=2 if reset else 1,
             reset=reset,
         )
+        weight = None
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(
+            weight = _validate_weight(
                 sample_weight, features, dtype=np.float64, ensure_non_negative=True
             )
-        return features, response.astype(np.float64), sample_weight
+        return features, response.astype(np.float64), weight
 
     def _new(self, X: ArrayLike, y: ArrayLike | None = None) -> dict[str, np.ndarray]:
         """Columns of new rows, checked."""
         check_is_fitted(self)
         if y is None:
-            return _columns(validate_data(self, X, dtype=np.float64, reset=False))
+            return _columns(_validate(self, X, dtype=np.float64, reset=False))
         features, response, _ = self._checked(X, y, None, reset=False)
         return _columns(features, response)
 
@@ -382,6 +388,7 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
         if weight is None:
             weight = np.ones(len(response))
         rows = np.concatenate(list(self._estimate._rows(columns, response=True, regressors=True)))
+        assert self._stream is not None
         record, stream = _stream_more(self._record, self._stream, rows, weight)
         self._keep(self.fit_.model, record, stream, columns)
 

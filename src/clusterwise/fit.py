@@ -334,16 +334,21 @@ class Fit:
         return ScoredMixture(self._record.block, moments)
 
     @cached_property
+    def _at_point(self) -> tuple[ScoredMixture, Any]:
+        """Scores and parameters at the point estimates."""
+        point = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
+        return ScoredMixture.from_draws(self._record.block, point), point
+
+    @cached_property
     def _predictive(self) -> tuple[ScoredMixture, Any]:
         """Scores and parameters to average predictions over: draws where there are any."""
         draws = self._drawn
         if draws is None:
-            thinned = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
-        else:
-            flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
-            total = jax.tree.leaves(flat)[0].shape[0]
-            chosen = np.linspace(0, total - 1, min(total, _PREDICTION_DRAWS)).round().astype(int)
-            thinned = jax.tree.map(lambda leaf: leaf[chosen], flat)
+            return self._at_point
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
+        total = jax.tree.leaves(flat)[0].shape[0]
+        chosen = np.linspace(0, total - 1, min(total, _PREDICTION_DRAWS)).round().astype(int)
+        thinned = jax.tree.map(lambda leaf: leaf[chosen], flat)
         return ScoredMixture.from_draws(self._record.block, thinned), thinned
 
     def _parts(self, *, response: bool) -> list[int]:
@@ -449,7 +454,8 @@ class Fit:
         """Predict the response given the covariates.
 
         Clusters are weighted by p(z | x) under the joint model and by the mixing weights under
-        the conditional one; where there are draws, predictions are averaged over them.
+        the conditional one. Predictions are averaged over draws where there are any, but for
+        the mean of a variational fit, which is taken at the posterior means.
 
         Parameters
         ----------
@@ -488,12 +494,15 @@ class Fit:
         if np.any((levels <= 0) | (levels >= 1)):
             raise OptionError("q and level must lie strictly between 0 and 1.")
         rng = as_generator(random_state)
+        # Under q weights and coefficients are independent: its means give the mean of y.
+        at_point = kind == "mean" and self._record.posterior is not None
+        fitted = self._at_point if at_point else self._predictive
         found = []
         for rows in self._rows(data, response=kind == "density", regressors=True):
-            size = self._predictive[0].rows_at_a_time()
+            size = fitted[0].rows_at_a_time()
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
-                mixture = self._normal_mixture(chunk, part)
+                mixture = self._normal_mixture(chunk, part, *fitted)
                 if kind == "mean":
                     found.append(mixture.mean())
                 elif kind == "density":
@@ -553,9 +562,10 @@ class Fit:
         column = layout.parts[part].responses[0]
         return rows[:, column] * layout.scale_of(column) + layout.shift_of(column)
 
-    def _normal_mixture(self, rows: np.ndarray, part: int) -> NormalMixture:
+    def _normal_mixture(
+        self, rows: np.ndarray, part: int, mixture: ScoredMixture, parameters: Any
+    ) -> NormalMixture:
         """The response of each row, given its covariates, over all draws."""
-        mixture, parameters = self._predictive
         layout = self._record.layout
         blocks = self._parts(response=False)
         columns = list(layout.parts[part].regressors)

@@ -41,6 +41,7 @@ def test_units_change_nothing(engine):
     jacobian = len(data) * (np.log(1e6) + np.log(1e-9))
     assert two.log_likelihood == pytest.approx(one.log_likelihood - jacobian, abs=1e-3)
     np.testing.assert_allclose(two.responsibilities(other), one.responsibilities(data), atol=1e-4)
+    np.testing.assert_allclose(np.asarray(one.coefficients["Intercept"]), 1.0, atol=0.5)
     slopes = np.asarray(one.coefficients[["x1", "x2"]]) * 1e-9 / np.array([1.0, 1e6])
     np.testing.assert_allclose(np.asarray(two.coefficients[["x1", "x2"]]), slopes, rtol=1e-4)
 

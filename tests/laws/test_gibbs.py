@@ -57,7 +57,9 @@ def assert_close(sample, expected, n_chains):
 def sampled(name):
     case, (values, new) = CASES[name], few_rows()
     prior = case.prior()
-    draws = ENGINES["gibbs"].run(case.block, prior, make_source(values), prior, jax.random.key(1))
+    draws = ENGINES["gibbs"].run(
+        case.block, prior, make_source(values), prior, jax.random.key(1, impl="rbg")
+    )
     parameters = flat_draws(draws)
     return parameters, densities(case, parameters, np.concatenate([values, new]))
 
@@ -126,7 +128,7 @@ def probability_of_sharing(case, prior, values):
 def test_integer_weight_is_a_number_of_copies():
     case, values = CASES["diagonal"], copied_rows()
     prior, source = case.prior(), make_source(values, np.array([4.0, 1.0]))
-    draws = ENGINES["gibbs"].run(case.block, prior, source, prior, jax.random.key(2))
+    draws = ENGINES["gibbs"].run(case.block, prior, source, prior, jax.random.key(2, impl="rbg"))
     weights = np.exp(flat_draws(draws).parts[0].log_weights)
     exact = probability_of_sharing(case, prior, values[[0, 0, 0, 0, 1]])
     assert_close(np.square(weights).sum(axis=1), exact, 4)
@@ -139,7 +141,7 @@ def test_rows_in_several_blocks_have_the_same_posterior():
     assert source.n_blocks == 5
     draws = run_gibbs(
         case.block, prior, source, prior, prior.moments(), num_warmup=50, num_samples=500,
-        num_chains=2, key=jax.random.key(3), progress=lambda *_: None,
+        num_chains=2, key=jax.random.key(3, impl="rbg"), progress=lambda *_: None,
     )  # fmt: skip
     weights = np.exp(flat_draws(draws).parts[0].log_weights)
     exact = probability_of_sharing(case, prior, values)

@@ -21,7 +21,7 @@ from tests.laws.registry import (
 )
 
 N = 20
-_DRAWS = 4000
+N_DRAWS = 4000
 
 
 @jax.jit
@@ -41,7 +41,7 @@ def kl_program(posterior, prior):
 
 def densities(posterior, points):
     """Log densities and kernels at a list of points; one program for any number of them."""
-    padded = [*points, *points[:1] * (_DRAWS - len(points))]
+    padded = [*points, *points[:1] * (N_DRAWS - len(points))]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
     found = densities_program(posterior, stacked)
     return tuple(np.asarray(value)[: len(points)] for value in found)
@@ -61,7 +61,7 @@ def drawn(name):
     values, labels, rng = labelled_rows(11)
     posterior = part.posterior(values, members(labels))
     other = part.posterior(random_values(rng, N)[:12], rng.random((N_CLUSTERS, 12)))
-    keys = jax.random.split(jax.random.key(5, impl="rbg"), _DRAWS)
+    keys = jax.random.split(jax.random.key(5, impl="rbg"), N_DRAWS)
     return posterior, other, draws_program(posterior, keys)
 
 
@@ -142,8 +142,8 @@ def test_linear_moments_are_averages_of_draws(name):
     expected = posterior.moments()
     coefficients, covariance = np.asarray(draws.coefficients), np.asarray(draws.covariance)
     k, q = coefficients.shape[1], covariance.shape[-1]
-    precision = np.broadcast_to(np.linalg.inv(covariance), (_DRAWS, k, q, q))
-    log_det = np.broadcast_to(np.linalg.slogdet(precision)[1], (_DRAWS, k))
+    precision = np.broadcast_to(np.linalg.inv(covariance), (N_DRAWS, k, q, q))
+    log_det = np.broadcast_to(np.linalg.slogdet(precision)[1], (N_DRAWS, k))
     whitening = np.asarray(expected.precision.whitening)
     close_on_average(coefficients, expected.coefficients)
     close_on_average(log_det, expected.precision.log_det)

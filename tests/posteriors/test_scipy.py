@@ -1,5 +1,7 @@
 """Densities and draws against SciPy's own distributions."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from clusterwise.posteriors.specification import Gamma
 from clusterwise.posteriors.stick_breaking import StickBreakingPosterior
 from clusterwise.weights.specification import DirichletProcess, PitmanYor
 from tests.laws.registry import LINEAR, PARTS, WEIGHTS
-from tests.posteriors.test_parts import drawn
+from tests.posteriors.test_parts import N_DRAWS, drawn, draws_program
 
 _LEAST_P = 1e-5
 
@@ -128,6 +130,19 @@ def test_concentration_given_sticks_is_gamma():
         np.testing.assert_allclose(rest, rest[0], rtol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [0.1, 1.0, 50.0])
+def test_grid_of_the_concentration_holds_the_whole_prior(shape):
+    # Gamma(a, a) with a small is a usual vague prior: mean 1, most of its mass near zero.
+    prior = DirichletProcess(Gamma(shape, shape)).prior(4, flat=False)
+    assert float(prior.moments().concentration) == pytest.approx(1.0, rel=1e-3)
+    weights = np.array([0.4, 0.3, 0.2, 0.1])
+    sticks, left = sticks_of(weights)
+    expected = stats.beta(1, 0.5).logpdf(sticks).sum() - np.log(left).sum()
+    expected += stats.gamma(shape, scale=1 / shape).logpdf(0.5)
+    found = prior.log_prob(Weights(jnp.log(weights), jnp.asarray(0.5)))
+    np.testing.assert_allclose(float(found), expected, atol=1e-3)
+
+
 def concentration_density(posterior: StickBreakingPosterior, shape, rate, discount):
     """Normalised density of the concentration by quadrature, sticks integrated out."""
     count = np.asarray(posterior.count)
@@ -146,15 +161,20 @@ def concentration_density(posterior: StickBreakingPosterior, shape, rate, discou
 
 @pytest.mark.parametrize(("name", "discount"), [("dirichlet process", 0.0), ("pitman-yor", 0.3)])
 def test_concentration_draws_and_mean(name, discount):
-    posterior, _, draws = drawn(name)
+    posterior, _, _ = drawn(name)
     density = concentration_density(posterior, 2.0, 1.0, discount)
     mean, _ = integrate.quad(lambda v: v * density(v), 0, np.inf, epsabs=0)
     assert float(posterior.moments().concentration) == pytest.approx(mean, rel=1e-7)
     grid = np.linspace(1e-6, 20.0, 4001)
     height = np.array([density(v) for v in grid])
     below = integrate.cumulative_trapezoid(height, grid, initial=0)
-    test = stats.kstest(np.asarray(draws.concentration), lambda v: np.interp(v, grid, below))
-    assert test.pvalue > _LEAST_P
+    # A draw forgets the concentration that it starts from, however unlikely.
+    for current in (0.02, 1.0, 30.0):
+        begun = replace(posterior, current=jnp.asarray(current))
+        keys = jax.random.split(jax.random.key(7, impl="rbg"), N_DRAWS)
+        sample = np.asarray(draws_program(begun, keys).concentration)
+        test = stats.kstest(sample, lambda v: np.interp(v, grid, below))
+        assert test.pvalue > _LEAST_P
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

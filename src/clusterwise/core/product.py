@@ -25,6 +25,8 @@ from clusterwise.core.block import (
 )
 from clusterwise.core.rows import Rows
 
+_FEW_COLUMNS = 16
+
 
 class Quadratic(NamedTuple):
     """`constant - |factor z|^2 / 2` for each cluster."""
@@ -158,9 +160,18 @@ def quadratic_score(
 def packed_gram(
     values: Float[Array, "columns rows"], resp: Float[Array, "k rows"]
 ) -> Float[Array, "k pairs"]:
-    """Upper triangle of the weighted Gram matrix of each cluster, by rows."""
-    first, second = np.triu_indices(values.shape[0])
-    return ((values[first] * values[second]) @ resp.T).T
+    """Upper triangle of the weighted Gram matrix of each cluster, by rows.
+
+    Of few columns the products of pairs are formed once for all clusters; of many they would not
+    fit in cache.
+    """
+    columns, rows = values.shape
+    first, second = np.triu_indices(columns)
+    if columns <= _FEW_COLUMNS:
+        return ((values[first] * values[second]) @ resp.T).T
+    k = resp.shape[0]
+    weighted = (resp[:, None, :] * values).reshape(k * columns, rows)
+    return (weighted @ values.T).reshape(k, columns, columns)[:, first, second]
 
 
 def unpack_gram(packed: Float[Array, "k pairs"], n_columns: int) -> Float[Array, "k c c"]:

@@ -40,6 +40,11 @@ class RowBlock(NamedTuple):
         used = np.count_nonzero(np.asarray(packed)[:, 0, 0])
         return cls(packed, constant(used))
 
+    @property
+    def n_columns(self) -> int:
+        """Columns of a row."""
+        return self.packed.shape[1] - 1
+
     def chunk(self, i: Int[Array, ""] | int) -> Rows:
         """The rows of one chunk."""
         part = self.packed[i]

@@ -70,9 +70,10 @@ class Program:
 
     @functools.cached_property
     def _call(self) -> Callable[..., Any]:
-        options = None if self._hot else _quick_compiler_options()
         return jax.jit(
-            self._function, static_argnames=self._static_argnames, compiler_options=options
+            self._function,
+            static_argnames=self._static_argnames,
+            compiler_options=None if self._hot else _quick_compiler_options(),
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -28,6 +28,7 @@ from clusterwise.sources.source import Source
 _PROGRAM_STEPS = 64
 _QUIET_STEPS = 3
 _ROUNDING = 1e-14
+WIDE = 48
 
 Progress = Callable[[str, int, int], None]
 
@@ -206,9 +207,15 @@ def run_source(
     tol: float,
     max_iter: int,
     progress: Progress,
+    short: bool = False,
 ) -> AscentResult:
-    """Run over all rows of a source, block by block where it has several."""
-    if source.n_blocks == 1:
+    """Run over all rows of a source, in one program where they are few and narrow.
+
+    XLA's executor for CPUs may run the parts of a loop's body side by side, and on few cores
+    deadlocks where both want its thread pool, which they do for wide rows; then each part is a
+    program of its own.
+    """
+    if source.n_blocks == 1 and not is_wide(source):
         return run_block(
             projection,
             block,
@@ -218,6 +225,7 @@ def run_source(
             posterior,
             tol=tol,
             max_iter=max_iter,
+            short=short,
         )
     stopping = _stopping(tol, max_iter, source.total_weight)
     state, history = begin(posterior), []
@@ -227,9 +235,14 @@ def run_source(
         state = _advance_program(block, prior, state, moments, penalty, totals, stopping)
         history.append(float(state.objective))
         progress("iterations", iteration + 1, max_iter)
-        if bool(state.converged):
+        if bool(state.converged) or np.isnan(history[-1]):
             break
     return _result(state, np.asarray(history))
+
+
+def is_wide(source: Source) -> bool:
+    """Whether rows have so many columns that the parts of a step must be programs of their own."""
+    return source.block(0).n_columns > WIDE
 
 
 def _stopping(tol: float, max_iter: int, total_weight: float) -> Stopping:

@@ -13,13 +13,15 @@ import numpy as np
 from clusterwise.core.errors import OptionError
 from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import (
+    WIDE,
     AscentResult,
     MeanProjection,
     ModeProjection,
     Progress,
+    is_wide,
 )
 from clusterwise.engines.gibbs import run_gibbs
-from clusterwise.engines.problem import Outcome, Problem
+from clusterwise.engines.problem import Optimum, Outcome, Problem
 from clusterwise.engines.search import Found, evaluate, search
 from clusterwise.engines.svi import run_memoized, run_stochastic
 
@@ -172,6 +174,7 @@ class SVI(AbstractEngine):
             )
 
     def run(self, problem: Problem, rng: np.random.Generator, progress: Progress) -> Outcome:
+        _check_narrow(self.name, problem)
         found = _variational(VI(n_init=self.n_init), _on_sample(problem), rng, progress)
         result = run_stochastic(
             problem.block,
@@ -223,6 +226,7 @@ class MemoizedVI(AbstractEngine):
         _check_at_least(self, max_epochs=1, n_init=1, tol=0)
 
     def run(self, problem: Problem, rng: np.random.Generator, progress: Progress) -> Outcome:
+        _check_narrow(self.name, problem)
         found = _variational(VI(n_init=self.n_init), _on_sample(problem), rng, progress)
         result = run_memoized(
             problem.block,
@@ -334,6 +338,15 @@ def _variational(
     )
 
 
+def _check_narrow(name: str, problem: Problem) -> None:
+    if is_wide(problem.source):
+        raise OptionError(
+            f"engine={name!r} takes up to {WIDE} columns (constant, regressors, covariates and "
+            f"responses together), and the model has {problem.source.block(0).n_columns}; use "
+            "engine='vi', 'em' or 'gibbs'."
+        )
+
+
 def _on_sample(problem: Problem) -> Problem:
     return problem._replace(source=problem.sample)
 
@@ -341,6 +354,9 @@ def _on_sample(problem: Problem) -> Problem:
 def _outcome(problem: Problem, found: Found, result: AscentResult, *, variational: bool) -> Outcome:
     parameters, at_mode, expected = _readings(result.posterior)
     log_likelihood, entropy = evaluate(problem, at_mode)
+    optima = found.optima
+    if result is not found.best:
+        optima = _from_sample(problem, optima, result.objective, log_likelihood)
     return Outcome(
         posterior=result.posterior,
         parameters=parameters,
@@ -348,7 +364,7 @@ def _outcome(problem: Problem, found: Found, result: AscentResult, *, variationa
         converged=result.converged,
         n_iter=result.n_iter,
         history=result.history,
-        optima=found.optima,
+        optima=optima,
         n_starts=found.n_starts,
         draws=None,
         draws_from_posterior=variational,
@@ -356,6 +372,23 @@ def _outcome(problem: Problem, found: Found, result: AscentResult, *, variationa
         log_likelihood=log_likelihood,
         entropy=entropy,
     )
+
+
+def _from_sample(
+    problem: Problem, optima: list[Optimum], objective: float, log_likelihood: float
+) -> list[Optimum]:
+    """Optima of the sample for as many rows as there are; only the chosen one was finished."""
+    scale = problem.source.total_weight / problem.sample.total_weight
+    return [
+        optimum._replace(objective=objective, log_likelihood=log_likelihood)
+        if optimum.chosen
+        else optimum._replace(
+            objective=optimum.objective * scale,
+            log_likelihood=optimum.log_likelihood * scale,
+            finished=False,
+        )
+        for optimum in optima
+    ]
 
 
 @Program

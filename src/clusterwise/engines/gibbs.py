@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program, parallel_map
-from clusterwise.engines.ascent import Progress
+from clusterwise.engines.ascent import Progress, is_wide
 from clusterwise.engines.step import Totals, sampling, sampling_program
 from clusterwise.sources.source import Source
 
@@ -124,12 +124,13 @@ def run_gibbs(
     Chains start from independent draws of `start` and run side by side.
     """
     keys = jax.random.split(key, num_chains)
+    in_one_program = source.n_blocks == 1 and not is_wide(source)
     rounds = -(-(num_warmup + num_samples) // _PROGRAM_SWEEPS)
     total = num_chains * rounds
     done = 0
 
     def sweeps(parameters: Any, sweep_key: PRNGKeyArray) -> _Sweep:
-        if source.n_blocks == 1:
+        if in_one_program:
             return _sweeps_program(block, prior, pivot, source.block(0), parameters, sweep_key)
         return _sweeps_over_blocks(block, prior, pivot, source, parameters, sweep_key)
 
@@ -149,7 +150,7 @@ def run_gibbs(
         return jax.tree.map(lambda leaf: leaf[num_warmup : num_warmup + num_samples], joined)
 
     # Over several blocks the rows of a sweep already use all cores.
-    run = parallel_map if source.n_blocks == 1 else map
+    run = parallel_map if in_one_program else map
     chains = list(run(chain, list(keys)))
     drawn = jax.tree.map(lambda *parts: np.stack(parts), *chains)
     permutation = match_components(drawn.match)

@@ -19,7 +19,6 @@ from clusterwise.engines.ascent import (
     AscentResult,
     ModeProjection,
     Progress,
-    run_block,
     run_source,
 )
 from clusterwise.engines.problem import Optimum, Problem
@@ -154,15 +153,15 @@ def _run_starts(
     def run(start: Start) -> _Run:
         nonlocal done
         posterior = start_program(block, prior, rows, padded(start.labels, rows))
-        result = run_block(
+        result = run_source(
             projection,
             block,
             prior,
-            rows,
-            problem.sample.total_weight,
+            problem.sample,
             posterior,
             tol=tol,
             max_iter=max_iter,
+            progress=silent,
             short=model is not None,
         )
         done += 1
@@ -173,6 +172,10 @@ def _run_starts(
     first, rest = starts[:1], starts[1:]
     runs = [*parallel_map(run, first), *parallel_map(run, rest)]
     return [r for r in runs if np.isfinite(r.result.objective)]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """No progress."""
 
 
 def padded(labels: np.ndarray, rows: RowBlock) -> np.ndarray:
@@ -196,7 +199,7 @@ def _joint_starts(problem: Problem, rng: np.random.Generator) -> list[Start]:
         starts,
         tol=_SHORT_TOL,
         max_iter=_SHORT_ITERATIONS,
-        progress=lambda *_: None,
+        progress=silent,
         model=problem.joint,
     )
     rows = problem.sample.block(0)

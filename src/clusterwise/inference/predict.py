@@ -48,7 +48,7 @@ class NormalMixture:
             excess = (weights * ndtr(z)).sum(axis=1) - level
             slope = (weights * np.exp(-0.5 * np.square(z)) / self.sds).sum(axis=1)
             low, high = np.where(excess < 0, y, low), np.where(excess < 0, high, y)
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 newton = y - excess * np.sqrt(2 * np.pi) / slope
             inside = (newton > low) & (newton < high)
             new = np.where(inside, newton, (low + high) / 2)

@@ -28,6 +28,7 @@ COVARIANCE_TYPES = ("full", "diag", "spherical", "tied")
 _COEFFICIENT_ROWS = 0.01
 _VARIANCE_GUESS = 0.01
 _FLAT = 1e-11
+_LEAST_RESIDUAL = 1e-12
 
 
 class LinearFrame(NamedTuple):
@@ -52,8 +53,10 @@ class LinearFrame(NamedTuple):
     @property
     def pooled_residuals(self) -> np.ndarray:
         p = self.n_regressors
+        total = self.pooled_gram[p:, p:]
         explained = self.pooled_gram[p:, :p] @ self.pooled_coefficients
-        return self.pooled_gram[p:, p:] - explained
+        # A response that is an exact function of the regressors leaves rounding only.
+        return total - explained + np.diag(_LEAST_RESIDUAL * np.diagonal(total))
 
 
 class LinearOptions(NamedTuple):

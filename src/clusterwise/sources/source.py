@@ -56,4 +56,7 @@ class Source:
         def settled(part: int) -> Any:
             return jax.tree.map(np.asarray, function(part, self.block(part)))
 
+        if self.n_blocks == 1:
+            # A start that runs beside others is on the pool already.
+            return [settled(0)]
         return parallel_map(settled, range(self.n_blocks))

@@ -1,23 +1,32 @@
-"""Objectives: they never decrease, stay below the evidence, and are likelihoods when flat."""
+"""Runs: objectives never decrease and stay below the evidence; order and copies change nothing."""
 
 import jax
 import numpy as np
 import pytest
 
 from clusterwise.engines.ascent import ModeProjection, run_block
-from clusterwise.engines.step import start_program
+from clusterwise.engines.step import score_program, start_program
 from tests.laws.registry import (
     CASES,
     ENGINES,
     N_CLUSTERS,
     N_ROWS,
+    SLOTS,
     make_source,
     pack,
     random_values,
 )
 
+# Several programs each, made of what the other engines run on every case.
+FEW = ["pitman-yor", "spherical", "tied"]
 FLAT = [name for name, case in CASES.items() if case.has_flat]
-MONOTONE = [name for name, engine in ENGINES.items() if engine.monotone]
+MONOTONE = [
+    (name, case)
+    for name, engine in ENGINES.items()
+    if engine.monotone
+    for case in (CASES if engine.full_batch else FEW)
+]
+FULL_BATCH = [name for name, engine in ENGINES.items() if engine.full_batch]
 
 
 def start(case, prior, rows, rng, k=N_CLUSTERS):
@@ -25,9 +34,8 @@ def start(case, prior, rows, rng, k=N_CLUSTERS):
     return start_program(case.block, prior, rows, rng.integers(k, size=slots))
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("engine", MONOTONE)
-def test_objective_never_decreases(name, engine):
+@pytest.mark.parametrize(("engine", "name"), MONOTONE)
+def test_objective_never_decreases(engine, name):
     case, rng = CASES[name], np.random.default_rng(1)
     for _ in range(2):
         values = random_values(rng)
@@ -115,3 +123,67 @@ def test_bound_with_one_cluster_is_the_exact_evidence(name):
     begin = start(case, prior, source.block(0), rng, 1)
     result = ENGINES["vi"].run(case.block, prior, source, begin, None)
     assert result.objective == pytest.approx(case.log_evidence(values, 1), rel=1e-9, abs=1e-7)
+
+
+def run(case, engine, values, labels, weight=None):
+    """Result of a run from labels, and scores (n, k) of the rows at its end."""
+    source, prior = make_source(values, weight), case.prior()
+    rows = source.block(0)
+    padded = np.pad(labels, (0, SLOTS - len(labels)))
+    begin = start_program(case.block, prior, rows, padded)
+    result = ENGINES[engine].run(case.block, prior, source, begin, jax.random.key(0))
+    found = np.asarray(score_program(case.block, result.posterior.moments(), rows))
+    return result, np.swapaxes(found, 1, 2).reshape(SLOTS, -1)[: len(values)]
+
+
+def shares(score):
+    resp = np.exp(score - score.max(axis=1, keepdims=True))
+    return resp / resp.sum(axis=1, keepdims=True)
+
+
+def separated(seed):
+    rng = np.random.default_rng(seed)
+    values = random_values(rng)
+    labels = rng.integers(N_CLUSTERS, size=N_ROWS)
+    return values, labels, rng
+
+
+@pytest.mark.parametrize("engine", FULL_BATCH)
+@pytest.mark.parametrize("name", CASES)
+def test_order_of_rows(name, engine):
+    values, labels, rng = separated(1)
+    order = rng.permutation(N_ROWS)
+    one, score = run(CASES[name], engine, values, labels)
+    other, permuted = run(CASES[name], engine, values[order], labels[order])
+    n = min(10, len(one.history), len(other.history))
+    np.testing.assert_allclose(other.history[:n], one.history[:n], rtol=1e-10)
+    np.testing.assert_allclose(other.objective, one.objective, rtol=1e-8)
+    np.testing.assert_allclose(shares(permuted), shares(score)[order], atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", FULL_BATCH)
+@pytest.mark.parametrize("name", CASES)
+def test_integer_weight_is_a_number_of_copies(name, engine):
+    values, labels, rng = separated(2)
+    values, labels = values[:40], labels[:40]
+    weight = rng.permutation(np.arange(40) % 3)
+    one, score = run(CASES[name], engine, values, labels, weight.astype(float))
+    copies = np.repeat(np.arange(40), weight)
+    other, repeated = run(CASES[name], engine, values[copies], labels[copies])
+    n = min(10, len(one.history), len(other.history))
+    np.testing.assert_allclose(other.history[:n], one.history[:n], rtol=1e-10)
+    np.testing.assert_allclose(other.objective, one.objective, rtol=1e-8)
+    np.testing.assert_allclose(shares(repeated), shares(score)[copies], atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", FULL_BATCH)
+@pytest.mark.parametrize("name", CASES)
+def test_order_of_labels(name, engine):
+    values, labels, _ = separated(3)
+    one, score = run(CASES[name], engine, values, labels)
+    for permutation in ([1, 2, 0], [2, 1, 0]):
+        other, permuted = run(CASES[name], engine, values, np.array(permutation)[labels])
+        assert other.objective == pytest.approx(one.objective, abs=1e-6 * N_ROWS)
+        # Which rows belong together does not depend on names.
+        together, again = (shares(s) @ shares(s).T for s in (score, permuted))
+        np.testing.assert_allclose(again, together, atol=1e-2)
