@@ -63,7 +63,8 @@ class Model:
     sample_weight
         Column, or expression of columns, with a weight of each row; zero leaves a row out.
     prior
-        "default": weakly informative, worth a hundredth of a row, and moving with the units.
+        "default": weakly informative and moving with the units; coefficients are centred at the
+        regression of all rows and worth a hundredth of a row.
         "flat": maximum likelihood. Or a dictionary from a response's name, or "covariates", to a
         conjugate prior on the data's own scale; the parts it does not name have the default.
 
