@@ -91,8 +91,8 @@ def test_several_responses_and_an_intercept_alone():
     model = cw.Model(["y ~ 1", "`v w` ~ 1"])
     truth = {
         "weights": [0.5, 0.5],
-        "coefficients": {"y": [[1], [2]], "`v w`": [[10], [20]]},
-        "sigma": {"y": 0, "`v w`": [0, 0]},
+        "coefficients": {"y": [[1], [2]], "v w": [[10], [20]]},
+        "sigma": {"y": 0, "v w": [0, 0]},
     }
     data = model.simulate(10, truth, random_state=0)
     assert list(data) == ["y", "v w", "component"]

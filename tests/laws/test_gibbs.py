@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+import clusterwise as cw
 from clusterwise.core.runtime import double_precision
 from clusterwise.engines.gibbs import run_gibbs
 from clusterwise.engines.step import sampling
@@ -124,14 +125,12 @@ def probability_of_sharing(case, prior, values):
     return special.softmax(log_joint) @ ((alpha * (alpha + 1)).sum(axis=1) / (total * (total + 1)))
 
 
-@pytest.mark.long
-def test_integer_weight_is_a_number_of_copies():
-    case, values = CASES["diagonal"], copied_rows()
-    prior, source = case.prior(), make_source(values, np.array([4.0, 1.0]))
-    draws = ENGINES["gibbs"].run(case.block, prior, source, prior, jax.random.key(2, impl="rbg"))
-    weights = np.exp(flat_draws(draws).parts[0].log_weights)
-    exact = probability_of_sharing(case, prior, values[[0, 0, 0, 0, 1]])
-    assert_close(np.square(weights).sum(axis=1), exact, 4)
+def test_weights_that_gibbs_cannot_take_are_refused():
+    # One label for a row of weight two is not two rows with a label each.
+    rows = {"x": [1.0, 2, 3, 4, 5, 6, 7, 8], "y": [1.0, 3, 2, 5, 4, 7, 6, 8], "w": [2.0] * 8}
+    model = cw.Model("y ~ x", n_components=1, sample_weight="w")
+    with pytest.raises(cw.OptionError, match="sample_weight may be 0 or 1"):
+        model.fit(rows, engine="gibbs", random_state=0)
 
 
 @pytest.mark.long

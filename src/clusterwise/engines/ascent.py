@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -84,12 +83,6 @@ def begin(posterior: Any) -> Ascent:
     return Ascent(posterior, constant(-np.inf), never, zero, zero)
 
 
-def by_size(statistics: Any) -> Any:
-    """Statistics with the largest cluster first: the best order for sticks, any other's too."""
-    order = jnp.argsort(-jax.tree.leaves(statistics)[0][:, 0], stable=True)
-    return jax.tree.map(lambda leaf: leaf[order], statistics)
-
-
 def advance(
     block: AbstractBlock,
     prior: Any,
@@ -113,7 +106,7 @@ def advance(
     bound = stopping.tol * stopping.total_weight
     quiet = within_rounding | ((to_come < bound) & (gain < bound))
     return Ascent(
-        block.posterior(by_size(totals.statistics), prior, moments),
+        block.posterior(totals.statistics, prior, moments),
         objective,
         gain,
         jnp.where(quiet, state.quiet + 1, 0),

@@ -36,7 +36,7 @@ class Degeneracy(NamedTuple):
     def collapsed(self, parameters: Any) -> tuple[str, ...]:
         """Clusters whose variance is zero next to the others' or that of all rows, in words."""
         reasons = [
-            f"the {self.names[i]} of component {k} has collapsed to zero"
+            f"the {self.names[i]} of component {_rank(parameters, int(k))} has collapsed to zero"
             for i, ratio in self._ratios(parameters)
             for k in np.flatnonzero(ratio[:, 0] < _COLLAPSED)
         ]
@@ -55,8 +55,8 @@ class Degeneracy(NamedTuple):
         k = int(ratio[:, 0].argmin())
         factor = float(1 / np.sqrt(ratio[k, 0]))
         return (
-            f"its likelihood comes from component {k}, whose {self.names[i]} is {factor:.0f} "
-            "times smaller than the average one",
+            f"its likelihood comes from component {_rank(parameters, k)}, whose {self.names[i]} "
+            f"is {factor:.0f} times smaller than the average one",
         )
 
     def _ratios(self, parameters: Any) -> list[tuple[int, np.ndarray]]:
@@ -71,6 +71,12 @@ class Degeneracy(NamedTuple):
                 average = np.einsum("k,kij->ij", weights, part.covariance)
                 found.append((i, _relative(part.covariance, average)))
         return found
+
+
+def _rank(parameters: Any, k: int) -> int:
+    """Number of a component once the largest weight comes first."""
+    order = np.argsort(-parameters.parts[0].log_weights, kind="stable")
+    return int(np.flatnonzero(order == k)[0])
 
 
 def _relative(covariance: np.ndarray, unit: np.ndarray) -> np.ndarray:

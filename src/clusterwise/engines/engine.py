@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.errors import OptionError
+from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import (
     WIDE,
@@ -140,7 +141,8 @@ class SVI(AbstractEngine):
     max_epochs
         Most passes over the rows.
     delay, forgetting
-        Step t mixes a batch in with rate (delay + t) ** -forgetting; forgetting in (0.5, 1].
+        Step t mixes a batch in with rate (delay + t) ** -forgetting; delay at least 1, so that no
+        rate is above one, and forgetting in (0.5, 1].
     tol
         The run stops where the objective of an epoch changes by less than this per row.
     n_init
@@ -167,7 +169,7 @@ class SVI(AbstractEngine):
     flat_prior: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_at_least(self, batch_size=1, max_epochs=1, n_init=1, tol=0, delay=0)
+        _check_at_least(self, batch_size=1, max_epochs=1, n_init=1, tol=0, delay=1)
         if not 0.5 < self.forgetting <= 1:
             raise OptionError(
                 f"SVI(forgetting={self.forgetting}) must lie in (0.5, 1] for the steps to converge."
@@ -277,6 +279,11 @@ class Gibbs(AbstractEngine):
         _check_at_least(self, num_warmup=0, num_samples=1, num_chains=1, n_init=1)
 
     def run(self, problem: Problem, rng: np.random.Generator, progress: Progress) -> Outcome:
+        if any(problem.source.map(_has_other_weights)):
+            raise OptionError(
+                "engine='gibbs' draws one cluster for a row, so that sample_weight may be 0 or 1 "
+                "only; repeat rows instead, or use engine='vi' or 'em'."
+            )
         found = _variational(VI(n_init=self.n_init), problem, rng, progress)
         posterior = found.best.posterior
         draws = run_gibbs(
@@ -336,6 +343,11 @@ def _variational(
         rng=rng,
         progress=progress,
     )
+
+
+def _has_other_weights(rows: RowBlock) -> bool:
+    weight = np.asarray(rows.packed)[:, -1]
+    return not bool(np.isin(weight, (0.0, 1.0)).all())
 
 
 def _check_narrow(name: str, problem: Problem) -> None:

@@ -61,9 +61,12 @@ def _stream_block(
         start = jnp.minimum(i * batch_size, chunks * size - batch_size)
         chosen = lax.dynamic_slice_in_dim(order, start, batch_size)
         part = rows.packed[chosen // size, :, chosen % size].T
-        totals = score_chunk(block, now.posterior.moments(), Rows(part[:-1], part[-1]))
-        scale = total_weight / jnp.maximum(part[-1].sum(), 1e-300)
-        rho = jnp.where(part[-1].sum() > 0, (now.step + rate.delay) ** -rate.forgetting, 0.0)
+        # The last batch reaches back over rows that the one before has had.
+        fresh = start + jnp.arange(batch_size) >= i * batch_size
+        weight = part[-1] * fresh
+        totals = score_chunk(block, now.posterior.moments(), Rows(part[:-1], weight))
+        scale = total_weight / jnp.maximum(weight.sum(), 1e-300)
+        rho = jnp.where(weight.sum() > 0, (now.step + rate.delay) ** -rate.forgetting, 0.0)
         statistics = jax.tree.map(
             lambda old, new: (1 - rho) * old + rho * scale * new,
             now.statistics,

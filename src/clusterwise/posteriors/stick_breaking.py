@@ -22,7 +22,7 @@ from clusterwise.core.block import AbstractPosterior
 from clusterwise.posteriors.dirichlet import WeightMoments, Weights
 from clusterwise.posteriors.gamma import sample_log_gamma
 
-_GRID = np.linspace(-10.0, 6.0, 161)
+_GRID = np.linspace(-22.0, 5.0, 271)
 _SPACING = _GRID[1] - _GRID[0]
 
 

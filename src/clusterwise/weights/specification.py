@@ -15,6 +15,8 @@ from clusterwise.posteriors.specification import Gamma, Numbers, check_positive
 from clusterwise.posteriors.stick_breaking import ConcentrationPrior, StickBreakingPosterior
 
 _FLAT = 1e-9
+_VAGUEST = 0.5
+_SHARPEST = 100.0
 _DEFAULT_CONCENTRATION = Gamma(1.0, 1.0)
 
 
@@ -67,7 +69,7 @@ class PitmanYor(AbstractWeights):
     discount
         In [0, 1); zero is the Dirichlet process.
     concentration
-        Positive number, or a `Gamma` prior with which it is learned.
+        Positive number, or a `Gamma` prior with which it is learned, of shape 0.5 to 100.
 
     References
     ----------
@@ -99,7 +101,7 @@ class DirichletProcess(AbstractWeights):
     Parameters
     ----------
     concentration
-        Positive number, or a `Gamma` prior with which it is learned.
+        Positive number, or a `Gamma` prior with which it is learned, of shape 0.5 to 100.
 
     References
     ----------
@@ -143,6 +145,12 @@ def resolve_weights(weights: str | AbstractWeights) -> AbstractWeights:
 def _check_concentration(owner: str, concentration: float | Gamma) -> None:
     if not isinstance(concentration, Gamma):
         check_positive(owner, concentration=concentration)
+    elif not _VAGUEST <= concentration.shape <= _SHARPEST:
+        raise OptionError(
+            f"{owner}(concentration=Gamma(shape={concentration.shape!r}, ...)): the shape must lie "
+            f"between {_VAGUEST} and {_SHARPEST}, where the concentration's density can be "
+            "computed; give a number where it is known better than that."
+        )
 
 
 def _stick_breaking(
