@@ -123,7 +123,10 @@ def test_packing_keeps_every_row_once(n):
 def test_statistics_of_labels(name):
     case, rng = CASES[name], np.random.default_rng(6)
     values, weight = random_values(rng), rng.gamma(2.0, size=N_ROWS)
-    labels = np.pad(rng.integers(N_CLUSTERS, size=N_ROWS), (0, SLOTS - N_ROWS))
+    labels = rng.integers(N_CLUSTERS, size=N_ROWS)
+    # Clusters are numbered by their weight, the largest first.
+    size = np.bincount(labels, weights=weight, minlength=N_CLUSTERS)
+    labels = np.pad(np.argsort(np.argsort(-size))[labels], (0, SLOTS - N_ROWS))
     rows = pack(values, weight)
     prior = case.prior()
     found = start_program(case.block, prior, rows, labels)

@@ -152,7 +152,7 @@ def _run_starts(
 
     def run(start: Start) -> _Run:
         nonlocal done
-        posterior = start_program(block, prior, rows, padded(by_size(start.labels), rows))
+        posterior = start_program(block, prior, rows, padded(start.labels, rows))
         result = run_source(
             projection,
             block,
@@ -176,12 +176,6 @@ def _run_starts(
 
 def silent(what: str, done: int, total: int) -> None:
     """No progress."""
-
-
-def by_size(labels: np.ndarray) -> np.ndarray:
-    """Labels with the largest cluster first, as stick-breaking weights have it."""
-    order = np.argsort(-np.bincount(labels), kind="stable")
-    return np.argsort(order)[labels]
 
 
 def padded(labels: np.ndarray, rows: RowBlock) -> np.ndarray:

@@ -77,9 +77,11 @@ sampling_program = Program(sampling, hot=True)
 def start_program(
     block: AbstractBlock, prior: Any, rows: RowBlock, labels: Int[Array, " n"]
 ) -> Any:
-    """Posterior given labels."""
+    """Posterior given labels, the largest cluster first, as stick-breaking weights have it."""
     moments = prior.moments()
-    return block.posterior(labelled(block, moments, rows, labels), prior, moments)
+    statistics = labelled(block, moments, rows, labels)
+    order = jnp.argsort(-jax.tree.leaves(statistics)[0][:, 0], stable=True)
+    return block.posterior(jax.tree.map(lambda leaf: leaf[order], statistics), prior, moments)
 
 
 @Program

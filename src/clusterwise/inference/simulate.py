@@ -171,7 +171,7 @@ def simulate(
         coefficients = _coefficients(truth, name, encoder.columns(f"regressors:{i}"))
         means = component_means(encoder, i, coefficients, frame)
         noise = truth.sigma[name][labels] * rng.normal(size=rows)
-        outcomes[_unquoted(name)] = means[np.arange(rows), labels] + noise
+        outcomes[name] = means[np.arange(rows), labels] + noise
     return frame.drop(columns=LABEL).assign(**outcomes, **{LABEL: labels})
 
 
@@ -203,12 +203,6 @@ def component_means(
         rows = encoder.encode(part, [design], first_row=start)[design]
         found[start : start + _BATCH] = rows @ coefficients.T
     return found
-
-
-def _unquoted(response: str) -> str:
-    """A response as a column is called: without the backticks of the formula."""
-    factors = [factor for term in parse(f"0 + {response}").terms for factor in term]
-    return factors[0].name
 
 
 def _given(
