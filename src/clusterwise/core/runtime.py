@@ -106,3 +106,8 @@ def parallel_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """
     # The precision setting of JAX belongs to a thread, so that each call sets it again.
     return list(_pool().map(double_precision(function), items))
+
+
+def in_background(function: Callable[[], Any]) -> None:
+    """Run a function beside what follows; for its effect on later calls, not for its result."""
+    _pool().submit(double_precision(function))

@@ -233,6 +233,16 @@ def run_source(
     return _result(state, np.asarray(history))
 
 
+def compile_ahead(
+    projection: AbstractProjection, block: AbstractBlock, prior: Any, source: Source
+) -> None:
+    """Compile what `run_source` needs for several blocks, by one step from the prior."""
+    moments, penalty = _project_program(projection, prior, prior)
+    totals = expectation_program(block, moments, source.block(0))
+    stopping = _stopping(0.0, 1, source.total_weight)
+    _advance_program(block, prior, begin(prior), moments, penalty, totals, stopping)
+
+
 def is_wide(source: Source) -> bool:
     """Whether rows have so many columns that the parts of a step must be programs of their own."""
     return source.block(0).n_columns > WIDE

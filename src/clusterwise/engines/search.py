@@ -13,12 +13,13 @@ import numpy as np
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.errors import OptionError
 from clusterwise.core.rows import RowBlock
-from clusterwise.core.runtime import Program, parallel_map
+from clusterwise.core.runtime import Program, in_background, parallel_map
 from clusterwise.engines.ascent import (
     AbstractProjection,
     AscentResult,
     ModeProjection,
     Progress,
+    compile_ahead,
     run_source,
 )
 from clusterwise.engines.problem import Optimum, Problem
@@ -62,6 +63,10 @@ def search(
 ) -> Found:
     """Run the portfolio on the sample, and what may be best of it to the end on all rows."""
     complete = problem.sample is problem.source
+    if problem.source.n_blocks > 1:
+        in_background(
+            lambda: compile_ahead(projection, problem.block, problem.prior, problem.source)
+        )
     starts = portfolio(problem.start_data, problem.n_components, n_init, rng)
     if problem.joint is not None and n_init > 1:
         starts += _joint_starts(problem, rng)
@@ -162,7 +167,7 @@ def _run_starts(
             tol=tol,
             max_iter=max_iter,
             progress=silent,
-            short=model is not None,
+            short=model is not None or problem.sample is not problem.source,
         )
         done += 1
         progress("starts", done, len(starts))
