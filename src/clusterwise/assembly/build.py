@@ -88,7 +88,6 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     return Problem(
         block=block,
         prior=prior,
-        proper=not spec.flat,
         n_components=spec.n_components,
         source=prepared.source,
         sample=prepared.sample,

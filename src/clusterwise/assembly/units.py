@@ -48,18 +48,6 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
     )
 
 
-def in_standard_units(layout: Layout, values: Values, parameters: Any) -> Any:
-    """The inverse of `in_data_units`; `parameters` lends its structure."""
-    weights, *linear = parameters.parts
-    parts = [type(weights)(np.log(values.weights), values.concentration)]
-    for part, value, like in zip(layout.parts, values.parts, linear, strict=True):
-        matrix, scale, shift = to_data_units(layout, part)
-        kept = value.coefficients[..., list(part.kept_terms), :]
-        coefficients = np.linalg.solve(matrix, (kept - shift) / scale)
-        parts.append(type(like)(coefficients, value.covariance / np.outer(scale, scale)))
-    return type(parameters)(tuple(parts))
-
-
 def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
     """Standard deviations of weights and coefficients; a covariance has none here."""
     weights, *linear = spread

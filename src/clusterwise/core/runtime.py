@@ -87,11 +87,6 @@ class Program:
             self._compiled.add(key)
         return result
 
-    @property
-    def n_compiled(self) -> int:
-        """Number of programs that have been compiled."""
-        return len(self._compiled)
-
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:

@@ -22,7 +22,6 @@ class Problem(NamedTuple):
 
     block: AbstractBlock
     prior: Any
-    proper: bool
     n_components: int
     source: Source
     sample: Source
