@@ -8,14 +8,21 @@ score needs of either: a point is a posterior of zero variance.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from clusterwise.core.rows import Rows
+from clusterwise.core.rows import RowBlock, Rows
 
 Statistics = PyTree
+
+
+class Totals(NamedTuple):
+    """Sums over rows: log density and sufficient statistics."""
+
+    log_density: Float[Array, ""]
+    statistics: Statistics
 
 
 class AbstractParameters(eqx.Module):
@@ -28,6 +35,27 @@ class AbstractParameters(eqx.Module):
     @abstractmethod
     def mean_of_draws(self) -> Self:
         """Average over the two leading axes, (chain, draw), that every array has here."""
+
+
+class AbstractCoordinates(eqx.Module):
+    """Unconstrained coordinates of a block's parameters, as one vector."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of coordinates."""
+
+    @abstractmethod
+    def constrain(self, z: Float[Array, " size"]) -> tuple[Any, Float[Array, ""]]:
+        """Parameters at these coordinates, and the log determinant of the map to them.
+
+        A density of the parameters on their constrained scale, in log, plus this is the log
+        density of the coordinates.
+        """
+
+    @abstractmethod
+    def unconstrain(self, parameters: Any) -> Float[Array, " size"]:
+        """Coordinates of these parameters."""
 
 
 class AbstractPosterior(eqx.Module):
@@ -55,6 +83,14 @@ class AbstractPosterior(eqx.Module):
         """Log density of parameters, on their constrained scale."""
 
     @abstractmethod
+    def unnormalised_log_prob(self, parameters: Any) -> Float[Array, ""]:
+        """`log_prob` up to a constant, without the cost of its normaliser."""
+
+    @abstractmethod
+    def coordinates(self) -> AbstractCoordinates:
+        """Coordinates that are close to standard normal under this distribution."""
+
+    @abstractmethod
     def log_kernel(self, parameters: Any) -> Float[Array, ""]:
         """Log density in unconstrained coordinates up to a constant; what EM adds as a prior."""
 
@@ -73,6 +109,10 @@ class AbstractBlock(eqx.Module):
     @abstractmethod
     def statistics(self, moments: Any, rows: Rows, resp: Float[Array, "k rows"]) -> Statistics:
         """Sufficient statistics, additive over rows; leaves lead with the cluster axis."""
+
+    @abstractmethod
+    def drawn_totals(self, moments: Any, rows: RowBlock, key: PRNGKeyArray) -> Totals:
+        """Sums over rows of weight one, a cluster being drawn for each."""
 
     @abstractmethod
     def cross_score(self, moments: Any, statistics: Statistics) -> Float[Array, "k l"]:

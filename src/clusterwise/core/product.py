@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.block import (
     AbstractBlock,
+    AbstractCoordinates,
     AbstractParameters,
     AbstractPosterior,
     Statistics,
@@ -63,6 +64,27 @@ class ProductParameters(AbstractParameters):
         return ProductParameters(tuple(part.mean_of_draws() for part in self.parts))
 
 
+class ProductCoordinates(AbstractCoordinates):
+    """Coordinates of each block of a product, one after the other."""
+
+    parts: tuple[AbstractCoordinates, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    def constrain(self, z: Float[Array, " size"]) -> tuple[ProductParameters, Float[Array, ""]]:
+        ends = np.cumsum([part.size for part in self.parts])
+        pieces = jnp.split(z, ends[:-1])
+        found = [part.constrain(own) for part, own in zip(self.parts, pieces, strict=True)]
+        log_det = sum((own for _, own in found), jnp.zeros(()))
+        return ProductParameters(tuple(value for value, _ in found)), log_det
+
+    def unconstrain(self, parameters: ProductParameters) -> Float[Array, " size"]:
+        pairs = zip(self.parts, parameters.parts, strict=True)
+        return jnp.concatenate([part.unconstrain(value) for part, value in pairs])
+
+
 class ProductPosterior(AbstractPosterior):
     """Independent posteriors of the blocks of a product."""
 
@@ -86,6 +108,13 @@ class ProductPosterior(AbstractPosterior):
     def log_prob(self, parameters: ProductParameters) -> Float[Array, ""]:
         pairs = zip(self.parts, parameters.parts, strict=True)
         return sum((part.log_prob(value) for part, value in pairs), jnp.zeros(()))
+
+    def unnormalised_log_prob(self, parameters: ProductParameters) -> Float[Array, ""]:
+        pairs = zip(self.parts, parameters.parts, strict=True)
+        return sum((part.unnormalised_log_prob(value) for part, value in pairs), jnp.zeros(()))
+
+    def coordinates(self) -> ProductCoordinates:
+        return ProductCoordinates(tuple(part.coordinates() for part in self.parts))
 
     def log_kernel(self, parameters: ProductParameters) -> Float[Array, ""]:
         pairs = zip(self.parts, parameters.parts, strict=True)

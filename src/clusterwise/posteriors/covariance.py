@@ -15,6 +15,14 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln, multigammaln
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clusterwise.posteriors.coordinates import (
+    AbstractCovarianceCoordinates,
+    BartlettCoordinates,
+    KnownCoordinates,
+    Location,
+    LogPrecisionCoordinates,
+    log_gamma_location,
+)
 from clusterwise.posteriors.gamma import sample_log_gamma
 
 
@@ -57,6 +65,14 @@ class AbstractCovariance(eqx.Module):
     @abstractmethod
     def log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         """Log density with respect to the free entries of the covariance."""
+
+    @abstractmethod
+    def unnormalised_log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
+        """`log_prob` up to a constant."""
+
+    @abstractmethod
+    def coordinates(self) -> AbstractCovarianceCoordinates:
+        """Coordinates that are close to standard normal under this distribution."""
 
     @abstractmethod
     def log_kernel(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
@@ -107,13 +123,26 @@ class InverseWishart(AbstractCovariance):
 
     def log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         q = self.scale.shape[-1]
-        log_det = -point_precision(covariance).log_det
         scale_log_det = -2 * _log_diagonal(_inverse_cholesky(self.scale))
         normaliser = self.dof / 2 * (scale_log_det - q * jnp.log(2)) - multigammaln_batch(
             self.dof / 2, q
         )
+        return jnp.sum(normaliser) + self.unnormalised_log_prob(covariance)
+
+    def unnormalised_log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
+        q = self.scale.shape[-1]
+        log_det = -point_precision(covariance).log_det
         trace = _trace_solve(covariance, self.scale)
-        return jnp.sum(normaliser - (self.dof + q + 1) / 2 * log_det - trace / 2)
+        return -0.5 * jnp.sum((self.dof + q + 1) * log_det + trace)
+
+    def coordinates(self) -> BartlettCoordinates:
+        # Half the logarithms of chi-square numbers.
+        shape = (self.dof[:, None] - jnp.arange(self.scale.shape[-1])) / 2
+        log_square = log_gamma_location(shape, jnp.full_like(shape, 0.5))
+        return BartlettCoordinates(
+            jnp.linalg.cholesky(self.scale),
+            Location(log_square.middle / 2, log_square.size / 2),
+        )
 
     def log_kernel(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         log_det = -point_precision(covariance).log_det
@@ -174,13 +203,15 @@ class InverseGamma(AbstractCovariance):
         return self._matrix(self.rate * jnp.exp(-sample_log_gamma(key, self.shape)))
 
     def log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
+        normaliser = self.shape * jnp.log(self.rate) - gammaln(self.shape)
+        return jnp.sum(normaliser) + self.unnormalised_log_prob(covariance)
+
+    def unnormalised_log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         variance = self._variances(covariance)
-        return jnp.sum(
-            self.shape * jnp.log(self.rate)
-            - gammaln(self.shape)
-            - (self.shape + 1) * jnp.log(variance)
-            - self.rate / variance
-        )
+        return -jnp.sum((self.shape + 1) * jnp.log(variance) + self.rate / variance)
+
+    def coordinates(self) -> LogPrecisionCoordinates:
+        return LogPrecisionCoordinates(log_gamma_location(self.shape, self.rate), self.size)
 
     def log_kernel(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         variance = self._variances(covariance)
@@ -218,6 +249,12 @@ class KnownCovariance(AbstractCovariance):
 
     def log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         return jnp.zeros(())
+
+    def unnormalised_log_prob(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
+        return jnp.zeros(())
+
+    def coordinates(self) -> KnownCoordinates:
+        return KnownCoordinates(self.value, jnp.linalg.cholesky(self.value))
 
     def log_kernel(self, covariance: Float[Array, "k q q"]) -> Float[Array, ""]:
         return jnp.zeros(())

@@ -6,10 +6,11 @@ from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import digamma, gammaln
+import numpy as np
+from jax.scipy.special import digamma, gammaln, polygamma
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from clusterwise.core.block import AbstractParameters, AbstractPosterior
+from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
 from clusterwise.posteriors.gamma import sample_log_gamma
 
 
@@ -32,6 +33,39 @@ class Weights(AbstractParameters):
     def mean_of_draws(self) -> Weights:
         weights = jnp.exp(self.log_weights).mean(axis=(0, 1))
         return Weights(jnp.log(weights), self.concentration.mean())
+
+
+class DirichletCoordinates(AbstractCoordinates):
+    """Log ratios of weights in an orthonormal basis, standardised (Egozcue et al. 2003)."""
+
+    middle: Float[Array, " k-1"]
+    factor: Float[Array, "k-1 k-1"]
+    """Lower triangular."""
+    concentration: Float[Array, ""]
+
+    @property
+    def size(self) -> int:
+        return self.middle.shape[0]
+
+    def constrain(self, z: Float[Array, " size"]) -> tuple[Weights, Float[Array, ""]]:
+        k = self.size + 1
+        log_weights = jax.nn.log_softmax(_contrasts(k) @ (self.middle + self.factor @ z))
+        log_det = (
+            jnp.sum(log_weights) + 0.5 * np.log(k) + jnp.sum(jnp.log(jnp.diagonal(self.factor)))
+        )
+        return Weights(log_weights, self.concentration), log_det
+
+    def unconstrain(self, parameters: Weights) -> Float[Array, " size"]:
+        ratios = _contrasts(self.size + 1).T @ parameters.log_weights
+        return jax.scipy.linalg.solve_triangular(self.factor, ratios - self.middle, lower=True)
+
+
+def _contrasts(k: int) -> np.ndarray:
+    """Orthonormal basis (k, k - 1) of the vectors whose sum is zero (Helmert's)."""
+    j = np.arange(1, k)
+    basis = np.triu(np.ones((k, k - 1)))
+    basis[j, j - 1] = -j
+    return basis / np.sqrt(j * (j + 1))
 
 
 class DirichletPosterior(AbstractPosterior):
@@ -65,6 +99,16 @@ class DirichletPosterior(AbstractPosterior):
             gammaln(self.alpha.sum())
             - gammaln(self.alpha).sum()
             + jnp.sum((self.alpha - 1) * parameters.log_weights)
+        )
+
+    def unnormalised_log_prob(self, parameters: Weights) -> Float[Array, ""]:
+        return jnp.sum((self.alpha - 1) * parameters.log_weights)
+
+    def coordinates(self) -> DirichletCoordinates:
+        basis = _contrasts(self.alpha.shape[0])
+        covariance = basis.T @ (polygamma(1, self.alpha)[:, None] * basis)
+        return DirichletCoordinates(
+            basis.T @ digamma(self.alpha), jnp.linalg.cholesky(covariance), self.alpha.sum()
         )
 
     def log_kernel(self, parameters: Weights) -> Float[Array, ""]:

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from clusterwise.core.block import AbstractParameters, AbstractPosterior
+from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
+from clusterwise.posteriors.coordinates import AbstractCovarianceCoordinates
 from clusterwise.posteriors.covariance import AbstractCovariance, Precision, point_precision
 
 _RIDGE = 1e-13
@@ -50,6 +51,47 @@ class LinearParameters(AbstractParameters):
     def mean_of_draws(self) -> LinearParameters:
         return LinearParameters(
             self.coefficients.mean(axis=(0, 1)), self.covariance.mean(axis=(0, 1))
+        )
+
+
+class LinearCoordinates(AbstractCoordinates):
+    """Coordinates of the covariance, then of the coefficients given it.
+
+    These are deviations from the posterior's mean in units of their covariance given the residual
+    covariance. Given the labels they are independent of it, in a cluster of many rows and in an
+    empty one, so that the conjugate prior's funnel is gone.
+    """
+
+    mean: Float[Array, "k p q"]
+    whitening: Float[Array, "k p p"]
+    """W with W^T W the covariance between regressors."""
+    covariance: AbstractCovarianceCoordinates
+
+    @property
+    def size(self) -> int:
+        k, p, q = self.mean.shape
+        return self.covariance.size + k * p * q
+
+    def constrain(self, z: Float[Array, " size"]) -> tuple[LinearParameters, Float[Array, ""]]:
+        k, p, q = self.mean.shape
+        point = self.covariance.constrain(z[: self.covariance.size])
+        standard = z[self.covariance.size :].reshape(k, p, q)
+        deviation = jnp.swapaxes(self.whitening, 1, 2) @ standard @ jnp.swapaxes(point.root, 1, 2)
+        log_det = (
+            point.log_det
+            + p * jnp.sum(jnp.broadcast_to(point.log_det_root, (k,)))
+            + q * jnp.sum(jnp.log(jnp.diagonal(self.whitening, axis1=1, axis2=2)))
+        )
+        return LinearParameters(self.mean + deviation, point.covariance), log_det
+
+    def unconstrain(self, parameters: LinearParameters) -> Float[Array, " size"]:
+        deviation = parameters.coefficients - self.mean
+        k, _, q = deviation.shape
+        root = jnp.broadcast_to(self.covariance.root(parameters.covariance), (k, q, q))
+        whitened = jnp.linalg.solve(jnp.swapaxes(self.whitening, 1, 2), deviation)
+        standard = jnp.swapaxes(jnp.linalg.solve(root, jnp.swapaxes(whitened, 1, 2)), 1, 2)
+        return jnp.concatenate(
+            [self.covariance.unconstrain(parameters.covariance), standard.ravel()]
         )
 
 
@@ -102,13 +144,30 @@ class MatrixNormal(AbstractPosterior):
         return LinearParameters(self.mean + rows @ columns, covariance)
 
     def log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
-        k, p, q = self.mean.shape
+        return self.coefficients_log_prob(parameters) + self.covariance.log_prob(
+            parameters.covariance
+        )
+
+    def coefficients_log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
+        """Log density of the coefficients given the residual covariance."""
+        _, p, q = self.mean.shape
+        normaliser = q * _log_det(self.precision) - p * q * jnp.log(2 * jnp.pi)
+        return 0.5 * jnp.sum(normaliser) + self.unnormalised_coefficients_log_prob(parameters)
+
+    def unnormalised_coefficients_log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
+        """The same up to a constant."""
+        k, p, _ = self.mean.shape
         precision = _for_each_cluster(point_precision(parameters.covariance), k)
-        log_det = _log_det(self.precision)
-        return (
-            0.5 * jnp.sum(q * log_det + p * precision.log_det - p * q * jnp.log(2 * jnp.pi))
-            - 0.5 * self._distance(parameters.coefficients, precision)
-            + self.covariance.log_prob(parameters.covariance)
+        distance = self._distance(parameters.coefficients, precision)
+        return 0.5 * (p * jnp.sum(precision.log_det) - distance)
+
+    def unnormalised_log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
+        covariance = self.covariance.unnormalised_log_prob(parameters.covariance)
+        return self.unnormalised_coefficients_log_prob(parameters) + covariance
+
+    def coordinates(self) -> LinearCoordinates:
+        return LinearCoordinates(
+            self.mean, _whitening(self.precision), self.covariance.coordinates()
         )
 
     def log_kernel(self, parameters: LinearParameters) -> Float[Array, ""]:

@@ -15,10 +15,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import betaln, digamma, gammaln
+from jax.scipy.special import betaln, digamma, gammaln, polygamma
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from clusterwise.core.block import AbstractPosterior
+from clusterwise.core.block import AbstractCoordinates, AbstractPosterior
+from clusterwise.posteriors.coordinates import Location
 from clusterwise.posteriors.dirichlet import WeightMoments, Weights
 from clusterwise.posteriors.gamma import sample_log_gamma
 
@@ -53,6 +54,38 @@ class ConcentrationPrior(eqx.Module):
             - self.rate * jnp.exp(log_concentration)
             - gammaln(self.shape)
         )
+
+
+class StickCoordinates(AbstractCoordinates):
+    """Log odds of the sticks, then the log concentration if that is unknown, standardised."""
+
+    log_odds: Location
+    log_concentration: Location
+    known: bool = eqx.field(static=True)
+
+    @property
+    def size(self) -> int:
+        return self.log_odds.middle.shape[0] + (0 if self.known else 1)
+
+    def constrain(self, z: Float[Array, " size"]) -> tuple[Weights, Float[Array, ""]]:
+        sticks = self.log_odds.middle.shape[0]
+        log_odds = self.log_odds(z[:sticks])
+        log_stick, log_rest = jax.nn.log_sigmoid(log_odds), jax.nn.log_sigmoid(-log_odds)
+        log_det = _log_det(log_stick, log_rest) + self.log_odds.log_det
+        log_concentration = self.log_concentration.middle
+        if not self.known:
+            log_concentration = self.log_concentration(z[sticks])
+            log_det += log_concentration + self.log_concentration.log_det
+        weights = Weights(_log_weights(log_stick, log_rest), jnp.exp(log_concentration))
+        return weights, log_det
+
+    def unconstrain(self, parameters: Weights) -> Float[Array, " size"]:
+        log_stick, log_rest = _log_sticks(parameters.log_weights)
+        z = self.log_odds.inverse(log_stick - log_rest)
+        if self.known:
+            return z
+        own = self.log_concentration.inverse(jnp.log(parameters.concentration))
+        return jnp.append(z, own)
 
 
 class StickBreakingPosterior(AbstractPosterior):
@@ -156,17 +189,24 @@ class StickBreakingPosterior(AbstractPosterior):
         return jnp.exp(jnp.where(accept, proposed, current))
 
     def log_prob(self, parameters: Weights) -> Float[Array, ""]:
-        log_stick, log_rest = _log_sticks(parameters.log_weights)
-        log_concentration = jnp.log(parameters.concentration)
-        # From sticks to weights: each weight is its stick times what the sticks before left.
-        left = jnp.cumsum(log_rest) - log_rest
         _, _, log_evidence = self._on_grid()
-        return (
-            self.log_kernel(parameters)
-            - jnp.sum(log_stick + log_rest + left)
-            - (0.0 if self.concentration.known else log_concentration)
-            - log_evidence
+        return self.unnormalised_log_prob(parameters) - log_evidence
+
+    def unnormalised_log_prob(self, parameters: Weights) -> Float[Array, ""]:
+        log_det = _log_det(*_log_sticks(parameters.log_weights))
+        if not self.concentration.known:
+            log_det += jnp.log(parameters.concentration)
+        return self.log_kernel(parameters) - log_det
+
+    def coordinates(self) -> StickCoordinates:
+        grid, probability, _ = self._on_grid()
+        middle = probability @ grid
+        size = jnp.sqrt(probability @ jnp.square(grid - middle))
+        first, second = self._sticks(middle)
+        log_odds = Location(
+            digamma(first) - digamma(second), jnp.sqrt(polygamma(1, first) + polygamma(1, second))
         )
+        return StickCoordinates(log_odds, Location(middle, size), self.concentration.known)
 
     def log_kernel(self, parameters: Weights) -> Float[Array, ""]:
         log_stick, log_rest = _log_sticks(parameters.log_weights)
@@ -186,6 +226,15 @@ class StickBreakingPosterior(AbstractPosterior):
 def _log_weights(log_stick: Float[Array, " s"], log_rest: Float[Array, " s"]) -> Array:
     left = jnp.concatenate([jnp.zeros(1), jnp.cumsum(log_rest)])
     return left + jnp.concatenate([log_stick, jnp.zeros(1)])
+
+
+def _log_det(log_stick: Float[Array, " s"], log_rest: Float[Array, " s"]) -> Array:
+    """Log determinant of the map from log odds of sticks to weights.
+
+    Each weight is its stick times what the sticks before left.
+    """
+    left = jnp.cumsum(log_rest) - log_rest
+    return jnp.sum(log_stick + log_rest + left)
 
 
 def _log_sticks(log_weights: Float[Array, " k"]) -> tuple[Array, Array]:
