@@ -323,7 +323,9 @@ class Fit:
                 "engine='gibbs'."
             )
         record = self._record
-        return posterior_tree(record.layout, values, record.log_density, record.engine)
+        return posterior_tree(
+            record.layout, values, record.log_density, record.sample_stats, record.engine
+        )
 
     # -- rows -----------------------------------------------------------------------------------
 

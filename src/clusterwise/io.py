@@ -59,6 +59,7 @@ _SPECIFICATIONS = {
         PitmanYor,
     )
 }
+_STATS = "sample_stats."
 _PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names")
 _SCALARS = (
     "engine",
@@ -87,6 +88,7 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
         arrays |= _flatten("draws", record.draws)
     if record.log_density is not None:
         arrays["log_density"] = record.log_density
+    arrays |= {f"{_STATS}{name}": value for name, value in record.sample_stats.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".clusterwise-", dir=folder.parent))
@@ -249,6 +251,11 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
         moments=_moments(layout, arrays),
         draws=_parameters("draws", layout, arrays) if "draws.0.0" in arrays else None,
         log_density=arrays.get("log_density"),
+        sample_stats={
+            name.removeprefix(_STATS): value
+            for name, value in arrays.items()
+            if name.startswith(_STATS)
+        },
         posterior=_posterior(model, layout, arrays) if "posterior.0.0" in arrays else None,
         order=arrays["order"],
         history=arrays["history"],

@@ -25,8 +25,8 @@ _EMPTY_ROWS = 1.0
 class FitRecord:
     """Numbers of a fit, its components in order of weight.
 
-    `draws` and `log_density` lead with (chain, draw). A variational fit has a `posterior`, in the
-    engine's own order, of which draws are made when they are asked for.
+    `draws`, `log_density` and `sample_stats` lead with (chain, draw). A variational fit has a
+    `posterior`, in the engine's own order, of which draws are made when they are asked for.
     """
 
     engine: str
@@ -37,6 +37,7 @@ class FitRecord:
     moments: tuple[Any, ...]
     draws: ProductParameters | None
     log_density: np.ndarray | None
+    sample_stats: dict[str, np.ndarray]
     posterior: Any
     order: np.ndarray
     n_rows: int
@@ -122,6 +123,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         moments=reorder(outcome.moments, order, axis=0),
         draws=None if draws is None else reorder(draws.parameters, order, axis=2),
         log_density=None if draws is None else draws.log_density - shift,
+        sample_stats={} if draws is None else draws.stats or {},
         posterior=outcome.posterior if outcome.draws_from_posterior else None,
         order=order,
         n_rows=prepared.source.n_rows,

@@ -37,6 +37,8 @@ class Draws(NamedTuple):
     log_density: np.ndarray
     permutation: np.ndarray
     """`permutation[..., l]` is the sampler's label of component l."""
+    stats: dict[str, np.ndarray] | None = None
+    """What the sampler notes of each draw, by ArviZ's names."""
 
 
 def _update(

@@ -10,7 +10,11 @@ from clusterwise.assembly.units import Values
 
 
 def posterior_tree(
-    layout: Layout, values: Values, log_density: np.ndarray | None, engine: str
+    layout: Layout,
+    values: Values,
+    log_density: np.ndarray | None,
+    sample_stats: dict[str, np.ndarray],
+    engine: str,
 ) -> xr.DataTree:
     """Posterior group, and the log density of every draw where the engine kept it.
 
@@ -22,6 +26,8 @@ def posterior_tree(
         Draws in data units, with leading axes (chain, draw).
     log_density
         (chain, draw) log likelihood, or None.
+    sample_stats
+        What the sampler noted of each draw, by ArviZ's names.
     engine
         Name of the engine, kept as an attribute.
     """
@@ -62,7 +68,8 @@ def posterior_tree(
     groups = {"posterior": xr.Dataset(variables, coords=coords, attrs=attributes)}
     if log_density is not None:
         groups["sample_stats"] = xr.Dataset(
-            {"log_likelihood": (base, log_density)},
+            {"log_likelihood": (base, log_density)}
+            | {name: (base, value) for name, value in sample_stats.items()},
             coords={"chain": coords["chain"], "draw": coords["draw"]},
             attrs=attributes,
         )
