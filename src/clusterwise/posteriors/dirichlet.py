@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.special import digamma, gammaln, polygamma
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clusterwise.core.arrays import constant
 from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
 from clusterwise.posteriors.gamma import sample_log_gamma
 
@@ -60,12 +61,12 @@ class DirichletCoordinates(AbstractCoordinates):
         return jax.scipy.linalg.solve_triangular(self.factor, ratios - self.middle, lower=True)
 
 
-def _contrasts(k: int) -> np.ndarray:
+def _contrasts(k: int) -> Array:
     """Orthonormal basis (k, k - 1) of the vectors whose sum is zero (Helmert's)."""
     j = np.arange(1, k)
     basis = np.triu(np.ones((k, k - 1)))
     basis[j, j - 1] = -j
-    return basis / np.sqrt(j * (j + 1))
+    return constant(basis / np.sqrt(j * (j + 1)))
 
 
 class DirichletPosterior(AbstractPosterior):
