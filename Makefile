@@ -16,13 +16,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick bench lint format venv clean
+.PHONY: help demo test quick bench calibration lint format venv clean
 
 help:
 	@echo "make demo    install what is needed and run the demonstration into demo-output/"
 	@echo "make test    lint, type check, check the direction of imports, run the tests"
 	@echo "make quick   the tests that take seconds, until the first failure"
 	@echo "make bench   run the benchmarks"
+	@echo "make calibration  test the samplers at length and write docs/calibration.md"
 	@echo "make lint    everything of 'make test' but the tests"
 	@echo "make format  format the code and mend what ruff can mend"
 	@echo "make venv    only build $(VENV)"
@@ -61,8 +62,8 @@ lint: $(VENV)/.installed-develop
 	$(BIN)/lint-imports --no-logo
 
 # Most of the time of the tests is XLA's compiler: keep what it makes.
-test quick: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
-test quick: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+test quick calibration: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+test quick calibration: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
 test: lint
 	$(PYTEST) -m "$(MARKS)"
@@ -73,6 +74,9 @@ quick: $(VENV)/.installed-develop
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks
+
+calibration: $(VENV)/.installed-develop
+	$(BIN)/python -m tests.calibration
 
 format: $(VENV)/.installed-develop
 	$(BIN)/ruff check --fix

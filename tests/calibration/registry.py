@@ -1,0 +1,264 @@
+"""What is calibrated: samplers, and models made of weights, covariates and responses.
+
+A new sampler joins by one entry of `SAMPLERS`, a new kind of weights, covariates or response by one
+entry of `WEIGHTS`, `COVARIATES` or `RESPONSES`. Priors are written as a user writes them; truths
+are drawn from what their documentation says, by NumPy and SciPy.
+Rows have five columns: the constant, two regressors, two responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from scipy import stats
+
+import clusterwise as cw
+from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
+from clusterwise.core.rows import RowBlock
+from clusterwise.engines.step import sampling
+from clusterwise.posteriors.dirichlet import Weights
+from clusterwise.posteriors.matrix_normal import LinearParameters
+from clusterwise.regression.linear_gaussian import LinearGaussian
+from clusterwise.regression.prior import LinearFrame
+from clusterwise.weights.mixing import MixingWeights
+
+N_CLUSTERS = 3
+N_COLUMNS = 5
+
+
+# Samplers
+
+
+def one_sweep(block: Any, prior: Any, parameters: Any, rows: RowBlock, key: Any) -> Any:
+    """One sweep of the Gibbs sampler: labels of all rows given parameters, then parameters."""
+    row_key, parameter_key = jax.random.split(key)
+    moments = parameters.moments()
+    totals = sampling(block, moments, rows, row_key)
+    return block.posterior(totals.statistics, prior, moments).sample(parameter_key)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler as pure functions, which run for many data sets at once under `jax.vmap`.
+
+    Parameters
+    ----------
+    draws
+        `(block, prior, start, rows, key, n_draws)` gives thinned draws after a warm-up, arrays
+        with a leading axis.
+    transition
+        `(block, prior, parameters, rows, key)` gives the parameters after one step of a kernel
+        that leaves the posterior as it is; None for a sampler that adapts.
+    """
+
+    draws: Callable[..., Any]
+    transition: Callable[..., Any] | None = None
+
+
+def chain_of(transition: Callable[..., Any], *, warmup: int, thin: int) -> Sampler:
+    """A sampler that applies one transition after the other."""
+
+    def draws(block: Any, prior: Any, start: Any, rows: RowBlock, key: Any, n_draws: int) -> Any:
+        def advance(_: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
+            parameters, now = state
+            now, own = jax.random.split(now)
+            return transition(block, prior, parameters, rows, own), now
+
+        def kept(state: tuple[Any, Any], _: Any) -> tuple[tuple[Any, Any], Any]:
+            state = lax.fori_loop(0, thin, advance, state)
+            return state, state[0]
+
+        # One loop: a second one for the warm-up would be compiled again.
+        skipped = -(-warmup // thin)
+        every = lax.scan(kept, (start, key), None, length=skipped + n_draws)[1]
+        return jax.tree.map(lambda leaf: leaf[skipped:], every)
+
+    return Sampler(draws, transition)
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "gibbs": chain_of(one_sweep, warmup=60, thin=4),
+}
+
+
+# Priors, as a user writes them
+
+_CONCENTRATION = cw.Gamma(2.0, 1.0)
+_SLOPES = np.array([[1.2, 0.3, 0.1], [0.3, 0.9, -0.2], [0.1, -0.2, 0.8]])
+_SQUARE = np.array([[1.0, 0.3], [0.3, 0.6]])
+
+WEIGHTS: dict[str, Any] = {
+    "Dirichlet": cw.Dirichlet(1.5),
+    "Dirichlet process": cw.DirichletProcess(_CONCENTRATION),
+    "Dirichlet process, known": cw.DirichletProcess(1.7),
+    "Pitman-Yor": cw.PitmanYor(0.3, _CONCENTRATION),
+    "Pitman-Yor, known": cw.PitmanYor(0.3, 1.2),
+}
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear Gaussian part: what a user says of it, and its columns."""
+
+    owner: cw.Gaussian | cw.GaussianCovariates
+    prior: Any
+    regressors: tuple[int, ...]
+    responses: tuple[int, ...]
+
+    @property
+    def shared(self) -> bool:
+        if isinstance(self.owner, cw.Gaussian):
+            return self.owner.shared_sigma or self.owner.sigma is not None
+        return self.owner.shared or self.owner.covariance is not None
+
+    @property
+    def known(self) -> np.ndarray | None:
+        if isinstance(self.owner, cw.Gaussian):
+            sigma = self.owner.sigma
+            return None if sigma is None else np.full((1, 1), sigma**2)
+        return None if self.owner.covariance is None else np.asarray(self.owner.covariance)
+
+    def build(self, k: int) -> Any:
+        """The prior as the library makes it, in units that are the data's."""
+        p, q = len(self.regressors), len(self.responses)
+        frame = LinearFrame(np.eye(p + q), p, np.eye(p), np.ones(q), np.zeros((p, q)), k)
+        return self.owner.prior("the part", frame, self.prior)
+
+    def draw(self, rng: np.random.Generator, size: int, k: int) -> LinearParameters:
+        """`size` draws from what the prior's documentation says."""
+        p, q, t = len(self.regressors), len(self.responses), 1 if self.shared else k
+        prior, known = self.prior, self.known
+        if known is not None:
+            covariance = np.broadcast_to(known, (size, 1, q, q))
+        elif isinstance(prior, cw.NormalInverseWishart):
+            wishart = stats.invwishart(prior.degrees_of_freedom, prior.scale)
+            covariance = wishart.rvs(size * t, random_state=rng).reshape(size, t, q, q)
+        else:
+            spherical = getattr(self.owner, "covariance_type", "diag") == "spherical"
+            gamma = rng.gamma(prior.shape, size=(size, t, 1 if spherical else q))
+            variances = np.broadcast_to(prior.rate / gamma, (size, t, q))
+            covariance = variances[..., None] * np.eye(q)
+        mean = np.broadcast_to(prior.mean, (max(p, q),)).reshape(p, q)
+        noise = rng.normal(size=(size, k, p, q))
+        if isinstance(prior, cw.NormalInverseWishart):
+            noise = noise @ np.swapaxes(np.linalg.cholesky(covariance), 2, 3)
+            noise /= np.sqrt(prior.mean_precision)
+        else:
+            spread = np.asarray(prior.covariance)
+            factor = np.linalg.cholesky(spread if spread.ndim else spread * np.eye(max(p, q)))
+            noise = factor @ noise if p > 1 else noise @ factor.T
+            if known is None:
+                noise = noise * np.sqrt(np.diagonal(covariance, axis1=2, axis2=3))[:, :, None, :]
+        return LinearParameters(mean + noise, np.array(covariance))
+
+
+def _density(prior: Any, **options: Any) -> tuple[Linear, ...]:
+    return (Linear(cw.GaussianCovariates("x1 + x2", **options), prior, (0,), (1, 2)),)
+
+
+def _regression(
+    regressors: tuple[int, ...], response: int, prior: Any = None, **options: Any
+) -> Linear:
+    p = len(regressors)
+    conjugate = cw.NormalInverseGamma(0.2 * np.arange(p), _SLOPES[:p, :p], 4.0, 2.0)
+    return Linear(cw.Gaussian(**options), prior or conjugate, regressors, (response,))
+
+
+_WISHART = cw.NormalInverseWishart([0.3, -0.2], 0.7, degrees_of_freedom=8.0, scale=5 * _SQUARE)
+_GAMMAS = cw.NormalInverseGamma([0.3, -0.2], 1.3, [4.0, 5.0], [3.0, 2.0])
+_ONE_GAMMA = cw.NormalInverseGamma([0.3, -0.2], 1.3, 4.0, 2.5)
+
+COVARIATES: dict[str, tuple[Linear, ...]] = {
+    "none": (),
+    "full": _density(_WISHART),
+    "diagonal": _density(_GAMMAS, covariance_type="diag"),
+    "spherical": _density(_ONE_GAMMA, covariance_type="spherical"),
+    "tied": _density(_WISHART, covariance_type="tied"),
+    "known": _density(cw.Normal([0.3, -0.2], 1.5 * _SQUARE), covariance=_SQUARE),
+}
+RESPONSES: dict[str, tuple[Linear, ...]] = {
+    "sigma": (_regression((0, 1, 2), 3),),
+    "shared sigma": (_regression((0, 1), 3, shared_sigma=True),),
+    "known sigma": (_regression((0, 2), 3, cw.Normal([0.1, -0.3], _SLOPES[:2, :2]), sigma=0.8),),
+    "two": (_regression((0, 1, 2), 3), _regression((0, 2), 4, shared_sigma=True)),
+    "none": (),
+}
+
+
+# Models
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One model."""
+
+    weights: str
+    covariates: str
+    response: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.weights}; covariates: {self.covariates}; response: {self.response}"
+
+    @property
+    def linear(self) -> tuple[Linear, ...]:
+        return (*COVARIATES[self.covariates], *RESPONSES[self.response])
+
+    @property
+    def block(self) -> QuadraticProduct:
+        parts = tuple(LinearGaussian(part.regressors, part.responses) for part in self.linear)
+        return QuadraticProduct((MixingWeights(), *parts), N_COLUMNS)
+
+    def prior(self, k: int = N_CLUSTERS) -> ProductPosterior:
+        weights = WEIGHTS[self.weights].prior(k, flat=False)
+        parts = (weights, *(part.build(k) for part in self.linear))
+        return jax.tree.map(jnp.asarray, ProductPosterior(parts))
+
+    def draw(self, rng: np.random.Generator, size: int, k: int = N_CLUSTERS) -> ProductParameters:
+        """`size` draws of the prior, arrays with a leading axis."""
+        weights = draw_weights(WEIGHTS[self.weights], rng, size, k)
+        drawn = ProductParameters((weights, *(p.draw(rng, size, k) for p in self.linear)))
+        return jax.tree.map(jnp.asarray, drawn)
+
+
+def draw_weights(specification: Any, rng: np.random.Generator, size: int, k: int) -> Weights:
+    """`size` draws of weights and concentration, arrays with a leading axis."""
+    concentration = specification.concentration
+    if isinstance(specification, cw.Dirichlet):
+        weights = rng.dirichlet(np.full(k, concentration), size=size)
+        return Weights(np.log(weights), np.full(size, k * concentration))
+    if isinstance(concentration, cw.Gamma):
+        concentration = rng.gamma(concentration.shape, 1 / concentration.rate, size=size)
+    concentration = np.broadcast_to(concentration, (size,))
+    discount = getattr(specification, "discount", 0.0)
+    later = concentration[:, None] + discount * np.arange(1, k)
+    stick = rng.beta(1 - discount, later)
+    left = np.cumprod(np.column_stack([np.ones(size), 1 - stick]), axis=1)
+    weights = left * np.column_stack([stick, np.ones(size)])
+    return Weights(np.log(weights), concentration)
+
+
+COMBINATIONS = [
+    Combination(weights, covariates, response)
+    for covariates in COVARIATES
+    for response in RESPONSES
+    for weights in WEIGHTS
+    if (covariates, response) != ("none", "none")
+]
+
+
+def rotation(offset: int = 0) -> list[Combination]:
+    """Every pair of weights and covariates, the responses in turn."""
+    found = []
+    for i, weights in enumerate(WEIGHTS):
+        for j, covariates in enumerate(COVARIATES):
+            names = [r for r in RESPONSES if (covariates, r) != ("none", "none")]
+            response = names[(i + j + offset) % len(names)]
+            found.append(Combination(weights, covariates, response))
+    return found

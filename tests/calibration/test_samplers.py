@@ -1,0 +1,56 @@
+"""A short calibration: kinds of weights, covariates and response with each sampler.
+
+The full one is `make calibration`. Seeds are fixed; at other seeds the false alarm rate of each
+test is 0.001.
+"""
+
+import pytest
+
+from tests.calibration import geweke, library, sbc
+from tests.calibration.registry import COVARIATES, RESPONSES, SAMPLERS, WEIGHTS, Combination
+from tests.calibration.report import LEVEL, joint_tests, rank_tests
+
+# Processes that differ in numbers only share a program.
+SHORT = [
+    Combination("Dirichlet", "full", "sigma"),
+    Combination("Dirichlet", "spherical", "known sigma"),
+    Combination("Dirichlet", "tied", "none"),
+    Combination("Dirichlet process", "none", "shared sigma"),
+    Combination("Pitman-Yor", "none", "shared sigma"),
+    Combination("Dirichlet process, known", "diagonal", "two"),
+    Combination("Pitman-Yor, known", "diagonal", "two"),
+]
+JOINT = [SHORT[0], SHORT[6]]
+STEPPING = [name for name, sampler in SAMPLERS.items() if sampler.transition is not None]
+
+
+def test_the_short_calibration_has_nearly_every_part():
+    assert {c.weights for c in SHORT} == set(WEIGHTS)
+    assert {c.covariates for c in SHORT} == set(COVARIATES) - {"known"}
+    assert {c.response for c in SHORT} == set(RESPONSES)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_ranks_are_uniform(name):
+    found = {c: sbc.run(SAMPLERS[name], c, 128, i, n_draws=15) for i, c in enumerate(SHORT)}
+    tests = rank_tests(found, few=True)
+    worst = tests.owners[int(tests.raw.argmin())]
+    assert tests.adjusted.min() >= LEVEL, worst
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", STEPPING)
+def test_both_simulators_agree(name):
+    found = {c: geweke.run(SAMPLERS[name], c, 200, i, steps=40) for i, c in enumerate(JOINT)}
+    tests = joint_tests(found)
+    worst = tests.owners[int(tests.raw.argmin())]
+    assert tests.adjusted.min() >= LEVEL, worst
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", library.ENGINES)
+def test_ranks_of_fits_are_uniform(name):
+    engine = library.ENGINES[name]
+    found = {m: library.run(engine, m, 100, i) for i, m in enumerate(library.MODELS)}
+    assert rank_tests(found, few=True).adjusted.min() >= LEVEL
