@@ -119,6 +119,18 @@ def test_numbers_left_exchanged_are_no_mode_but_another_density_is():
     assert len(modes(features, lower, chains)) == 2
 
 
+def test_rounding_is_not_modes():
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        first = rng.beta(20, 30, 1000)
+        known = 2.5 * (
+            1 + 1e-12 * (rng.normal(size=(1000, 2)) + 20 * (rng.random((1000, 1)) < 0.5))
+        )
+        # Weights add up to one, so that along one direction there is rounding alone.
+        features = np.stack([np.column_stack([first, 1 - first]), known], axis=2)
+        assert len(modes(features, rng.normal(size=1000), np.repeat([0, 1], 500))) == 1
+
+
 def test_counts_are_not_modes():
     rng = np.random.default_rng(3)
     occupied = rng.integers(3, 6, 1000)[:, None].astype(float)

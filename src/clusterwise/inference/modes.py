@@ -131,8 +131,9 @@ def modes(
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:
-    """Columns of more than a few values, robustly scaled."""
+    """Columns of more than a few values that differ by more than rounding, robustly scaled."""
     several = np.array([len(np.unique(column)) >= _FEW_VALUES for column in values.T], dtype=bool)
+    several &= np.ptp(values, axis=0) > 1e-9 * np.abs(values).max(axis=0)
     values = values[:, several]
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
     scale = np.where(high > low, high - low, values.std(axis=0))
@@ -165,8 +166,10 @@ def _split(values: np.ndarray, inside: np.ndarray, chains: np.ndarray) -> np.nda
     # Clipped, so that a few wild draws do not choose the directions.
     clipped = np.clip(rows, -5, 5)
     clipped -= clipped.mean(axis=0)
-    _, axes = np.linalg.eigh(clipped.T @ clipped)
-    lines = np.column_stack([rows, rows @ axes[:, ::-1][:, :_COMPONENTS]])
+    variances, axes = np.linalg.eigh(clipped.T @ clipped)
+    # Weights add up to one: along some directions there is rounding alone.
+    kept = np.flatnonzero(variances > 1e-9 * variances[-1])[-_COMPONENTS:]
+    lines = np.column_stack([rows, rows @ axes[:, kept]])
     best, best_z = None, _SIGNIFICANT
     for line in lines.T:
         for cut, z in _valleys(line):
@@ -185,7 +188,7 @@ def _valleys(line: np.ndarray) -> list[tuple[float, float]]:
     """Deepest valley at each of some bandwidths, (place, standard errors), the deepest first."""
     low, quarter, three_quarters, high = np.quantile(line, [0.001, 0.25, 0.75, 0.999])
     spread = min(float(line.std()), (three_quarters - quarter) / 1.34) or float(line.std())
-    if not high > low or spread <= 0:
+    if high - low <= 1e-9 * max(abs(low), abs(high)) or spread <= 0:
         return []
     widths = 0.9 * spread * len(line) ** -0.2 * np.array([1.5, 0.75, 0.4])
     found = []
