@@ -238,10 +238,13 @@ def draw_weights(specification: Any, rng: np.random.Generator, size: int, k: int
     concentration = np.broadcast_to(concentration, (size,))
     discount = getattr(specification, "discount", 0.0)
     later = concentration[:, None] + discount * np.arange(1, k)
-    stick = rng.beta(1 - discount, later)
-    left = np.cumprod(np.column_stack([np.ones(size), 1 - stick]), axis=1)
-    weights = left * np.column_stack([stick, np.ones(size)])
-    return Weights(np.log(weights), concentration)
+    # Beta sticks from two gammas as logarithms: a stick may be one up to rounding.
+    own = np.log(rng.gamma(1 - discount, size=later.shape))
+    rest = np.log(rng.gamma(later + 1)) + np.log1p(-rng.random(later.shape)) / later
+    total = np.logaddexp(own, rest)
+    left = np.cumsum(np.column_stack([np.zeros(size), rest - total]), axis=1)
+    log_weights = left + np.column_stack([own - total, np.zeros(size)])
+    return Weights(log_weights, concentration)
 
 
 COMBINATIONS = [

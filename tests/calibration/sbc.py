@@ -21,6 +21,7 @@ from tests.calibration.stories import as_rows, quantities, simulate
 
 N_ROWS = 23
 N_DRAWS = 31
+_BATCH = 200
 
 
 class Ranks(NamedTuple):
@@ -66,15 +67,22 @@ def run(
     sampler: Sampler, combination: Combination, replications: int, seed: int,
     *, n_draws: int = N_DRAWS, n_rows: int = N_ROWS,
 ) -> Ranks:  # fmt: skip
-    """Ranks of the truth among draws that start from another draw of the prior."""
+    """Ranks of the truth among draws that start from another draw of the prior.
+
+    Batches of one size share a program, however many replications there are.
+    """
     rng = np.random.default_rng(seed)
-    truths = combination.draw(rng, replications)
-    starts = combination.draw(rng, replications)
-    values = np.ones((replications, n_rows, N_COLUMNS))
-    values[:, :, 1:3] = rng.normal(size=(replications, n_rows, 2))
-    own = keys(int(rng.integers(2**32)), replications)
-    found = _replicate(
-        combination.block, combination.prior(), truths, starts, jnp.asarray(values), own,
-        draws=sampler.draws, n_draws=n_draws,
-    )  # fmt: skip
-    return Ranks.collect(found, n_draws)
+    block, prior = combination.block, combination.prior()
+    found = []
+    for first in range(0, replications, _BATCH):
+        size = min(_BATCH, replications - first)
+        truths, starts = combination.draw(rng, size), combination.draw(rng, size)
+        values = np.ones((size, n_rows, N_COLUMNS))
+        values[:, :, 1:3] = rng.normal(size=(size, n_rows, 2))
+        own = keys(int(rng.integers(2**32)), size)
+        part = _replicate(
+            block, prior, truths, starts, jnp.asarray(values), own,
+            draws=sampler.draws, n_draws=n_draws,
+        )  # fmt: skip
+        found.append(jax.tree.map(np.asarray, part))
+    return Ranks.collect(jax.tree.map(lambda *parts: np.concatenate(parts), *found), n_draws)
