@@ -49,7 +49,8 @@ def confidence(match: np.ndarray) -> Confidence:
     ----------
     match
         (draws, k, k) of a `Relabelling`: expected log probability that the rows of a draw's
-        cluster k belong to cluster l.
+        cluster k belong to cluster l. Nothing tells clusters without rows apart: leave them out
+        (`match[:, kept][:, :, kept]`) where only the others matter.
 
     Raises
     ------
