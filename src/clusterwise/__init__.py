@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clusterwise.engines.engine import EM, SVI, VI, Gibbs, MemoizedVI
     from clusterwise.estimators import ClusterwiseRegressor
     from clusterwise.fit import Fit
+    from clusterwise.interop.mixture import MixtureOfRegressions
     from clusterwise.io import load
     from clusterwise.model import Model
     from clusterwise.posteriors.specification import (
@@ -55,6 +56,7 @@ __all__ = [
     "GaussianCovariates",
     "Gibbs",
     "MemoizedVI",
+    "MixtureOfRegressions",
     "Model",
     "Normal",
     "NormalInverseGamma",
@@ -73,6 +75,7 @@ _HOMES = {
     "engines.engine": "EM SVI VI Gibbs MemoizedVI",
     "estimators": "ClusterwiseRegressor",
     "fit": "Fit",
+    "interop.mixture": "MixtureOfRegressions",
     "io": "load",
     "model": "Model",
     "posteriors.specification": "Gamma Normal NormalInverseGamma NormalInverseWishart",
@@ -80,9 +83,8 @@ _HOMES = {
     "weights.specification": "Dirichlet DirichletProcess PitmanYor",
 }
 _LATER = {
-    "ClusterwiseClassifier": "a Bernoulli or categorical response",
-    "MixtureOfRegressions": "the NumPyro interface",
     "NUTS": "the NumPyro interface",
+    "ClusterwiseClassifier": "a Bernoulli or categorical response",
     "select": "model selection",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

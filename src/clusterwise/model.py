@@ -235,6 +235,44 @@ class Model:
         rights = {response.name: response.right for response in spec.responses}
         return simulate(rights, read_truth(spec, params), n, as_generator(random_state), data)
 
+    def numpyro(self, data: Any) -> Callable[[], None]:
+        """The model over these data as a NumPyro program, on the data's own scale.
+
+        Parameters
+        ----------
+        data
+            As for `fit`; its rows are held in memory.
+
+        Returns
+        -------
+        callable
+            A function without arguments for NumPyro's MCMC, SVI and Predictive, of any
+            precision. Its sites are "weights" (a process also has "concentration" and "sticks"),
+            "coefficients" (component, term), "sigma", and where covariates are modelled "means"
+            and "covariance" (or "variances"), with the model's priors; several blocks of
+            covariates are numbered. What is known has no site. The rows are the site "obs",
+            (x, y) or y, with the clusters summed out.
+
+        Raises
+        ------
+        OptionError
+            For several responses, or prior="flat".
+
+        Examples
+        --------
+        >>> import numpy as np, clusterwise as cw
+        >>> from numpyro.infer import MCMC, NUTS
+        >>> x = np.random.default_rng(0).normal(size=50)
+        >>> program = cw.Model("y ~ x").numpyro({"x": x, "y": abs(x)})
+        >>> mcmc = MCMC(NUTS(program), num_warmup=500, num_samples=500)
+        """
+        from clusterwise.interop.program import make_program
+
+        table = open_table(data)
+        spec = self.specification(table.names)
+        assembled = double_precision(assemble)(spec, table, np.random.default_rng(0))
+        return make_program(assembled)
+
     def specification(self, names: Sequence[str] = ()) -> Specification:
         """Resolve every argument, given the data's column names.
 

@@ -1,0 +1,1 @@
+"""The library's models in NumPyro programs."""
