@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from clusterwise.covariates.gaussian import GaussianCovariates
     from clusterwise.engines.engine import EM, SVI, VI, Gibbs, MemoizedVI
+    from clusterwise.engines.nuts import NUTS
     from clusterwise.estimators import ClusterwiseRegressor
     from clusterwise.fit import Fit
     from clusterwise.interop.mixture import MixtureOfRegressions
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EM",
+    "NUTS",
     "SVI",
     "VI",
     "ClusterwiseError",
@@ -73,6 +75,7 @@ _HOMES = {
     ),
     "covariates.gaussian": "GaussianCovariates",
     "engines.engine": "EM SVI VI Gibbs MemoizedVI",
+    "engines.nuts": "NUTS",
     "estimators": "ClusterwiseRegressor",
     "fit": "Fit",
     "interop.mixture": "MixtureOfRegressions",
@@ -83,7 +86,6 @@ _HOMES = {
     "weights.specification": "Dirichlet DirichletProcess PitmanYor",
 }
 _LATER = {
-    "NUTS": "the NumPyro interface",
     "ClusterwiseClassifier": "a Bernoulli or categorical response",
     "select": "model selection",
 }

@@ -450,7 +450,7 @@ def _infer(
 ) -> tuple[FitRecord, _Stream | None]:
     started = time.perf_counter()
     spec = model.specification(list(columns))
-    engine.check(not spec.flat)
+    engine.check(not spec.flat, spec.free)
     assembled = assemble(spec, open_table(columns), rng)
     problem = assembled.problem
     outcome = engine.run(problem, rng, _silent)

@@ -36,6 +36,7 @@ from clusterwise.posteriors.specification import (
     NormalInverseWishart,
 )
 from clusterwise.record import FitRecord
+from clusterwise.regression.free import is_distribution
 from clusterwise.responses.gaussian import Gaussian
 from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
 
@@ -59,6 +60,7 @@ _SPECIFICATIONS = {
         PitmanYor,
     )
 }
+_NUMPYRO = "numpyro"
 _STATS = "sample_stats."
 _PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names")
 _SCALARS = (
@@ -205,6 +207,10 @@ def _encode(value: Any) -> Any:
         return {"kind": "dict", "items": {key: _encode(item) for key, item in value.items()}}
     if isinstance(value, (list, tuple)):
         return [_encode(item) for item in value]
+    if is_distribution(value):
+        from clusterwise.interop.storage import encode_distribution
+
+        return {"kind": _NUMPYRO, **encode_distribution(value)}
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return value
@@ -219,6 +225,10 @@ def _decode(value: Any) -> Any:
     kind = rest.pop("kind")
     if kind == "dict":
         return {key: _decode(item) for key, item in rest["items"].items()}
+    if kind == _NUMPYRO:
+        from clusterwise.interop.storage import decode_distribution
+
+        return decode_distribution(**rest)
     return _SPECIFICATIONS[kind](**{key: _decode(item) for key, item in rest.items()})
 
 

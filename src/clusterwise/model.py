@@ -21,6 +21,7 @@ from clusterwise.frames.formula import parse
 from clusterwise.frames.table import open_table
 from clusterwise.inference.progress import Progress, progress_reporter
 from clusterwise.posteriors.specification import Normal, NormalInverseGamma, NormalInverseWishart
+from clusterwise.regression.free import check_free, is_free
 from clusterwise.responses.gaussian import resolve_family
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
@@ -67,6 +68,8 @@ class Model:
         regression of all rows and worth a hundredth of a row.
         "flat": maximum likelihood. Or a dictionary from a response's name, or "covariates", to a
         conjugate prior on the data's own scale; the parts it does not name have the default.
+        For `NUTS`, any NumPyro distributions, again by name: {"coefficients": ..., "sigma": ...}
+        of a response, {"means": ..., "covariance" or "sigma": ...} of covariates.
 
     Raises
     ------
@@ -118,6 +121,9 @@ class Model:
             return
         kinds = (Normal, NormalInverseGamma, NormalInverseWishart)
         for key, value in dict(self.prior).items():
+            if is_free(value):
+                check_free(key, value)
+                continue
             if not isinstance(value, kinds) and value != "default":
                 raise OptionError(
                     f"prior[{key!r}] is {value!r}; use 'default' or "
@@ -163,7 +169,7 @@ class Model:
         chosen = resolve_engine(engine)
         table = open_table(data)
         spec = self.specification(table.names)
-        chosen.check(not spec.flat)
+        chosen.check(not spec.flat, spec.free)
         rng = as_generator(random_state)
         with progress_reporter(progress) as report:
             assembled, outcome = _infer(spec, table, chosen, rng, report)

@@ -48,6 +48,26 @@ MODELS = {
         covariates=[cw.GaussianCovariates("x1 + x2", covariance_type="spherical")],
         sample_weight="w",
     ),
+    "free": cw.Model(
+        "y ~ x1",
+        covariates="x1 + x2",
+        prior={
+            "y": {
+                "coefficients": dist.Normal(0, jnp.array([100.0, 10.0])),
+                "sigma": dist.HalfNormal(5.0),
+            },
+            "covariates": {
+                "means": dist.MultivariateNormal(jnp.array([100.0, 0.0]), jnp.diag(jnp.ones(2))),
+                "covariance": dist.InverseWishart(5.0, scale_matrix=jnp.diag(jnp.array([1, 1e-3]))),
+            },
+        },
+    ),
+    "free, diagonal": cw.Model(
+        "y ~ x1",
+        family=cw.Gaussian(shared_sigma=True),
+        covariates=[cw.GaussianCovariates("x1 + x2", covariance_type="diag")],
+        prior={"y": {"sigma": dist.Gamma(2.0, 0.5)}, "covariates": {"sigma": dist.HalfCauchy(1.0)}},
+    ),
     "plain": cw.Model(
         covariates=[
             cw.GaussianCovariates("x1 + y"),
@@ -82,6 +102,7 @@ def sites(values, model, layout):
         if form in ("diag", "spherical"):
             variances = np.diagonal(covariance, axis1=1, axis2=2)
             found["variances" + suffix] = variances[:, :1] if form == "spherical" else variances
+            found["deviations" + suffix] = np.sqrt(variances)
         else:
             found["covariance" + suffix] = covariance[:1] if form == "tied" else covariance
     return found
@@ -95,6 +116,8 @@ def test_density_is_the_models(name, data):
         table = open_table(data)
         assembled = assemble(model.specification(table.names), table, np.random.default_rng(0))
         prior, rows = assembled.problem.prior, assembled.problem.source.block(0)
+        free = assembled.problem.free_prior
+        own = prior if free is None else free
         program = model.numpyro(data)
         expected_sites = {
             name
@@ -106,23 +129,24 @@ def test_density_is_the_models(name, data):
         def draw(key):
             point = prior.sample(key)
             density = marginal_log_density(assembled.problem.block, point.moments(), rows)
-            return point, prior.log_prob(point) + density
+            return point, own.unnormalised_log_prob(point) + density
 
         difference = []
         for i in range(4):
-            point, own = draw(jax.random.key(i))
+            point, expected = draw(jax.random.key(i))
             values = in_data_units(assembled.prepared.layout, point)
             given = sites(values, model, assembled.prepared.layout)
             given = {key: value for key, value in given.items() if key in expected_sites}
             assert set(given) == expected_sites
             found = float(log_density(program, (), {}, given)[0])
-            if "sigma" in given:
-                found -= np.log(given["sigma"]).sum()
+            for deviations in ("sigma", "deviations"):
+                if deviations in given:
+                    found -= np.log(given[deviations]).sum()
             if "sticks" in given:
                 found += -np.log1p(-given["sticks"])[:-1] @ np.arange(
                     len(given["sticks"]) - 1, 0, -1
                 )
-            difference.append(found - float(own))
+            difference.append(found - float(expected))
     assert np.isfinite(difference).all()
     np.testing.assert_allclose(difference, difference[0], rtol=1e-8, atol=1e-6)
 

@@ -21,6 +21,7 @@ from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
 from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_source
 from clusterwise.engines.engine import EM, SVI, VI, AbstractEngine, Gibbs, MemoizedVI
 from clusterwise.engines.gibbs import run_gibbs
+from clusterwise.engines.nuts import NUTS, run_nuts
 from clusterwise.engines.svi import run_memoized, run_stochastic
 from clusterwise.posteriors.covariance import (
     AbstractCovariance,
@@ -498,6 +499,13 @@ def _gibbs(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
     )  # fmt: skip
 
 
+def _nuts(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
+    return run_nuts(
+        block, prior, source, start, start.moments(), num_warmup=500, num_samples=1000,
+        num_chains=4, target_accept=0.8, max_tree_depth=10, key=key, progress=_quiet,
+    )  # fmt: skip
+
+
 ENGINES: dict[str, EngineCase] = {
     "em": EngineCase(EM(n_init=2), _em, monotone=True, full_batch=True),
     "vi": EngineCase(VI(n_init=2), _vi, monotone=True, full_batch=True),
@@ -505,5 +513,8 @@ ENGINES: dict[str, EngineCase] = {
     "memoized": EngineCase(MemoizedVI(n_init=2), _memoized, monotone=True),
     "gibbs": EngineCase(
         Gibbs(n_init=2, num_warmup=20, num_samples=80, num_chains=2), _gibbs, sampler=True
+    ),
+    "nuts": EngineCase(
+        NUTS(n_init=2, num_warmup=20, num_samples=80, num_chains=2), _nuts, sampler=True
     ),
 }

@@ -14,6 +14,7 @@ from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.engines.problem import Problem
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
+from clusterwise.regression.free import is_free
 from clusterwise.weights.specification import Dirichlet
 
 
@@ -116,7 +117,10 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
         common_scale={
             f"covariates:{j}": density.common_scale for j, density in enumerate(spec.densities)
         },
-        keep_aliased={kind: not isinstance(prior, str) for kind, prior in spec.priors.items()},
+        keep_aliased={
+            kind: not isinstance(prior, str) and not is_free(prior)
+            for kind, prior in spec.priors.items()
+        },
         rng=rng,
     )
     n_parameters = count_parameters(spec, prepared)

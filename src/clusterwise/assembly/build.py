@@ -14,6 +14,7 @@ from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.degeneracy import Degeneracy
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import StartData
+from clusterwise.regression.free import free_prior, is_free
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame, LinearOptions, linear_prior
 from clusterwise.weights.mixing import MixingWeights
@@ -30,6 +31,13 @@ class Specification(NamedTuple):
     priors: Mapping[str, Any]
     flat: bool
     sample_weight: str | None = None
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the parts whose priors are any distributions."""
+        names = {f"response:{i}": r.name for i, r in enumerate(self.responses)}
+        kinds = [kind for kind, prior in self.priors.items() if is_free(prior)]
+        return tuple(names.get(kind, "covariates") for kind in kinds)
 
 
 def make_block(layout: Layout) -> QuadraticProduct:
@@ -67,7 +75,27 @@ def make_prior(spec: Specification, layout: Layout, gram: np.ndarray) -> Product
     for part, owner in zip(layout.parts, owners, strict=True):
         frame = make_frame(layout, part, gram, spec.n_components)
         what = repr(part.names[0]) if part.is_response else "the covariates"
-        parts.append(owner.prior(what, frame, spec.priors[part.kind]))
+        own = spec.priors[part.kind]
+        parts.append(owner.prior(what, frame, "default" if is_free(own) else own))
+    return ProductPosterior(tuple(parts))
+
+
+def make_free_prior(
+    spec: Specification, layout: Layout, gram: np.ndarray, prior: ProductPosterior
+) -> ProductPosterior | None:
+    """The prior with the user's distributions in it; None where all of it is conjugate."""
+    if not spec.free:
+        return None
+    weights, *conjugate = prior.parts
+    parts: list[Any] = [weights]
+    for part, own in zip(layout.parts, conjugate, strict=True):
+        given = spec.priors[part.kind]
+        if not is_free(given):
+            parts.append(own)
+            continue
+        frame = make_frame(layout, part, gram, spec.n_components)
+        name = part.names[0] if part.is_response else "covariates"
+        parts.append(free_prior(name, frame, own, given))
     return ProductPosterior(tuple(parts))
 
 
@@ -94,6 +122,7 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         start_data=StartData(rows[:, features], regressions),
         joint=joint,
         degeneracy=_degeneracy(prepared),
+        free_prior=make_free_prior(spec, layout, prepared.typical_gram, prior),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,9 +35,25 @@ class AbstractEngine(ABC):
 
     name: ClassVar[str]
     flat_prior: ClassVar[bool]
+    resumable: ClassVar[bool] = False
+    any_prior: ClassVar[bool] = False
 
-    def check(self, proper: bool) -> None:
-        """Refuse a prior that the engine cannot take."""
+    def check(self, proper: bool, free: Sequence[str] = ()) -> None:
+        """Refuse a prior that the engine cannot take.
+
+        Parameters
+        ----------
+        proper
+            Whether it is a distribution.
+        free
+            Parts of it that are any distributions, not conjugate ones.
+        """
+        if free and not self.any_prior:
+            raise OptionError(
+                f"engine={self.name!r} takes conjugate priors, not the NumPyro distributions of "
+                f"prior[{free[0]!r}]: use engine='nuts', or a prior such as "
+                "cw.NormalInverseGamma(...)."
+            )
         if not proper and not self.flat_prior:
             raise OptionError(
                 f"engine={self.name!r} needs a proper prior: use prior='default' or explicit "
@@ -323,12 +340,15 @@ def resolve_engine(engine: str | AbstractEngine) -> AbstractEngine:
     """An engine from its name, or as it was configured."""
     if isinstance(engine, AbstractEngine):
         return engine
-    if engine not in ENGINES:
+    from clusterwise.engines.nuts import NUTS
+
+    known = {**ENGINES, NUTS.name: NUTS}
+    if engine not in known:
         raise OptionError(
-            f"engine={engine!r} is not known; use one of {', '.join(map(repr, ENGINES))} or a "
+            f"engine={engine!r} is not known; use one of {', '.join(map(repr, known))} or a "
             "configured one such as cw.EM(max_iter=500)."
         )
-    return ENGINES[engine]()
+    return known[engine]()
 
 
 def _variational(

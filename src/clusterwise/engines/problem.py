@@ -17,7 +17,9 @@ class Problem(NamedTuple):
     """A model over rows in standard units.
 
     `sample` holds some of the rows of `source` in one block, or all of them; `joint` is the model
-    with a density of all numeric columns that lends its memberships to a conditional one.
+    with a density of all numeric columns that lends its memberships to a conditional one;
+    `free_prior` is the prior where it is not conjugate, of which only `unnormalised_log_prob` is
+    known.
     """
 
     block: AbstractBlock
@@ -28,6 +30,7 @@ class Problem(NamedTuple):
     start_data: StartData
     joint: tuple[AbstractBlock, Any] | None
     degeneracy: Degeneracy
+    free_prior: Any = None
 
 
 class Optimum(NamedTuple):

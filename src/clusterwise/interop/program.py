@@ -26,6 +26,7 @@ from clusterwise.posteriors.covariance import (
 )
 from clusterwise.posteriors.dirichlet import DirichletPosterior
 from clusterwise.posteriors.matrix_normal import MatrixNormal
+from clusterwise.regression.free import FreePrior
 
 _OBSERVED = "obs"
 
@@ -40,6 +41,9 @@ class _Units(NamedTuple):
     scale: np.ndarray
     shift: np.ndarray
     covariance: AbstractCovariance
+    location: Any
+    """The user's distribution of coefficients or means, and of the dispersion; or None."""
+    dispersion: Any
 
 
 def make_program(assembled: Assembled) -> Callable[[], None]:
@@ -52,7 +56,9 @@ def make_program(assembled: Assembled) -> Callable[[], None]:
         )
     if spec.flat:
         raise OptionError("numpyro() needs a proper prior, not prior='flat'.")
-    weights, *linear = assembled.problem.prior.parts
+    problem = assembled.problem
+    prior = problem.prior if problem.free_prior is None else problem.free_prior
+    weights, *linear = prior.parts
     k = spec.n_components
     rows, row_weight = _rows(assembled)
     parts = [
@@ -161,11 +167,22 @@ def _rows(assembled: Assembled) -> tuple[np.ndarray, np.ndarray | None]:
     return rows[:, :-1], None if np.all(weight == 1) else weight
 
 
-def _units(layout: Layout, part: Part, prior: MatrixNormal) -> _Units:
+def _units(layout: Layout, part: Part, prior: MatrixNormal | FreePrior) -> _Units:
+    location = dispersion = None
+    if isinstance(prior, FreePrior):
+        location, dispersion, prior = prior.location, prior.dispersion, prior.conjugate
     matrix, scale, shift = to_data_units(layout, part)
     mean = matrix @ np.asarray(prior.mean)[0] * scale + shift
     rows = matrix @ np.linalg.inv(np.asarray(prior.precision)[0]) @ matrix.T
-    return _Units(mean, np.linalg.cholesky(rows), matrix, scale, shift, prior.covariance)
+    root = np.linalg.cholesky(rows)
+    return _Units(mean, root, matrix, scale, shift, prior.covariance, location, dispersion)
+
+
+def _for_each(distribution: Any, times: int, shape: tuple[int, ...]) -> dist.Distribution:
+    """A user's distribution of `shape`, once for each cluster."""
+    if distribution.event_shape == ():
+        return distribution.expand((times, *shape)).to_event(len(shape) + 1)
+    return distribution.expand((times,)).to_event(1)
 
 
 def _sample(name: str, distribution: dist.Distribution) -> Array:
@@ -206,6 +223,9 @@ def _sample_sigma(units: _Units, k: int) -> Array:
         known = np.sqrt(np.asarray(units.covariance.value)[:, 0, 0]) * units.scale[0]
         return jnp.broadcast_to(jnp.asarray(known), (k,))
     shape, rate = _variance(units.covariance, units.scale)
+    if units.dispersion is not None:
+        sigma = _sample("sigma", _for_each(units.dispersion, len(shape), ()))
+        return jnp.broadcast_to(sigma.reshape(len(shape)), (k,))
     variance = dist.InverseGamma(jnp.asarray(shape[:, 0]), jnp.asarray(rate[:, 0]))
     root = transforms.PowerTransform(0.5)
     sigma = _sample("sigma", dist.TransformedDistribution(variance, root).to_event(1))
@@ -213,6 +233,8 @@ def _sample_sigma(units: _Units, k: int) -> Array:
 
 
 def _sample_coefficients(units: _Units, sigma: Array, k: int) -> Array:
+    if units.location is not None:
+        return _sample("coefficients", _for_each(units.location, k, units.mean.shape[:1]))
     root = sigma[:, None, None] * jnp.asarray(units.root)
     mean = jnp.broadcast_to(jnp.asarray(units.mean[:, 0]), (k, units.mean.shape[0]))
     prior = dist.MultivariateNormal(mean, scale_tril=root)
@@ -225,6 +247,9 @@ def _sample_covariance(units: _Units, k: int, suffix: str) -> Array:
     if isinstance(prior, KnownCovariance):
         known = np.asarray(prior.value) * np.outer(scale, scale)
         return jnp.broadcast_to(jnp.asarray(known), (k, d, d))
+    if units.dispersion is not None and isinstance(prior, InverseWishart) and d > 1:
+        own = _for_each(units.dispersion, prior.dof.shape[0], (d, d))
+        return jnp.broadcast_to(_sample(f"covariance{suffix}", own), (k, d, d))
     if isinstance(prior, InverseWishart) and d > 1:
         matrix = np.asarray(prior.scale) * np.outer(scale, scale)
         covariance = _sample(
@@ -235,6 +260,13 @@ def _sample_covariance(units: _Units, k: int, suffix: str) -> Array:
         )
         return jnp.broadcast_to(covariance, (k, d, d))
     shape, rate = _variance(prior, scale)
+    if units.dispersion is not None:
+        deviation = _sample(
+            f"deviations{suffix}", _for_each(units.dispersion, len(shape), shape.shape[1:])
+        )
+        wide = jnp.broadcast_to(jnp.square(deviation), (k, d))
+        numpyro.deterministic(f"covariance{suffix}", wide[:, :, None] * jnp.eye(d))
+        return wide[:, :, None] * jnp.eye(d)
     variance = _sample(
         f"variances{suffix}", dist.InverseGamma(jnp.asarray(shape), jnp.asarray(rate)).to_event(2)
     )
@@ -245,6 +277,8 @@ def _sample_covariance(units: _Units, k: int, suffix: str) -> Array:
 
 
 def _sample_means(units: _Units, covariance: Array, k: int, suffix: str) -> Array:
+    if units.location is not None:
+        return _sample(f"means{suffix}", _for_each(units.location, k, units.mean.shape[1:]))
     root = jnp.linalg.cholesky(covariance) * units.root[0, 0]
     mean = jnp.broadcast_to(jnp.asarray(units.mean[0]), (k, units.scale.size))
     prior = dist.MultivariateNormal(mean, scale_tril=root)
