@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from clusterwise.assembly.layout import ResponseSpec
 from clusterwise.core.errors import FormulaError, OptionError
 from clusterwise.core.runtime import double_precision
 from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.engines.checkpoint import Checkpoint
 from clusterwise.engines.engine import AbstractEngine, resolve_engine
 from clusterwise.engines.problem import Outcome
 from clusterwise.frames.formula import parse
@@ -136,6 +138,7 @@ class Model:
         engine: str | AbstractEngine = "vi",
         random_state: RandomState = None,
         progress: bool | Callable[[str, int, int], None] = False,
+        checkpoint: str | PathLike[str] | None = None,
     ) -> Fit:
         """Fit to data.
 
@@ -152,6 +155,10 @@ class Model:
             Seed or generator; the same seed gives the same answer.
         progress
             Whether to show progress on standard error, or a function of (what, done, total).
+        checkpoint
+            Folder in which a sampling engine keeps its draws about every second. The same call
+            after a run that was cut off, at whatever moment, goes on from there and ends with the
+            draws of an unbroken run.
 
         Returns
         -------
@@ -171,8 +178,9 @@ class Model:
         spec = self.specification(table.names)
         chosen.check(not spec.flat, spec.free)
         rng = as_generator(random_state)
+        kept = _open_checkpoint(checkpoint, chosen, rng, random_state is not None)
         with progress_reporter(progress) as report:
-            assembled, outcome = _infer(spec, table, chosen, rng, report)
+            assembled, outcome = _infer(self, spec, table, chosen, rng, report, kept)
         seconds = time.perf_counter() - started
         fit = Fit(self, make_record(chosen.name, assembled, outcome, seconds))
         fit.warn_if_unsettled()
@@ -374,14 +382,37 @@ class Model:
 
 @double_precision
 def _infer(
+    model: Model,
     spec: Specification,
     table: Any,
     engine: AbstractEngine,
     rng: np.random.Generator,
     progress: Progress,
+    checkpoint: Checkpoint | None,
 ) -> tuple[Assembled, Outcome]:
     assembled = assemble(spec, table, rng)
-    return assembled, engine.run(assembled.problem, rng, progress)
+    if checkpoint is not None:
+        checkpoint.identify(repr(model), repr(engine), assembled.problem.source.digest())
+    problem = assembled.problem._replace(checkpoint=checkpoint)
+    return assembled, engine.run(problem, rng, progress)
+
+
+def _open_checkpoint(
+    folder: str | PathLike[str] | None,
+    engine: AbstractEngine,
+    rng: np.random.Generator,
+    seeded: bool,
+) -> Checkpoint | None:
+    if folder is None:
+        return None
+    if not engine.resumable:
+        raise OptionError(
+            f"engine={engine.name!r} keeps no checkpoint; leave checkpoint out, or use a sampling "
+            "engine such as 'gibbs'."
+        )
+    checkpoint = Checkpoint(folder)
+    checkpoint.seed(rng, seeded)
+    return checkpoint
 
 
 def as_generator(random_state: RandomState) -> np.random.Generator:

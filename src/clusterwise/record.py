@@ -13,6 +13,7 @@ from clusterwise.assembly.build import make_block
 from clusterwise.assembly.layout import Layout, RawDesign
 from clusterwise.assembly.units import Values, in_data_units, spread_in_data_units
 from clusterwise.core.product import ProductParameters, QuadraticProduct
+from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome
 from clusterwise.frames.encoder import Encoder
@@ -68,7 +69,7 @@ class FitRecord:
         """The record with draws of its posterior, where it has one."""
         if self.draws is not None or self.posterior is None:
             return self
-        keys = jax.random.split(jax.random.key(self.n_rows), VARIATIONAL_DRAWS)
+        keys = jax.random.split(random_key(self.n_rows), VARIATIONAL_DRAWS)
         draws = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _sample(self.posterior, keys))
         return replace(self, draws=reorder(draws, self.order, axis=2))
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from scipy import stats
 
-from tests.calibration.generator import keys
+from clusterwise.core.random import random_key
 from tests.calibration.registry import N_COLUMNS, Combination, Sampler
 from tests.calibration.stories import as_rows, moments, simulate
 
@@ -92,7 +92,7 @@ def run(
     values = np.ones((chains + size, n_rows, N_COLUMNS))
     values[:, :, 1:3] = rng.normal(size=(chains + size, n_rows, 2))
     values = jnp.asarray(values)
-    own_keys = keys(int(rng.integers(2**32)), chains + size)
+    own_keys = jax.random.split(random_key(int(rng.integers(2**32))), chains + size)
     block, prior = combination.block, combination.prior()
     starts = combination.draw(rng, chains)
     successive = _successive(

@@ -17,12 +17,12 @@ import pandas as pd
 
 import clusterwise as cw
 from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
+from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.weights.mixing import MixingWeights
-from tests.calibration.generator import keys
 from tests.calibration.registry import N_COLUMNS, Linear, draw_weights
 from tests.calibration.sbc import Ranks, summary
 from tests.calibration.stories import quantities, simulate
@@ -163,7 +163,7 @@ def run(engine: Any, name: str, replications: int, seed: int) -> Ranks:
     values = np.ones((replications, N_ROWS, N_COLUMNS))
     values[:, :, 1:3] = _CENTER + _X * rng.normal(size=(replications, N_ROWS, 2))
     block, prior, model = fitted.block, fitted.prior(), fitted.model
-    data_keys = keys(int(rng.integers(2**32)), replications)
+    data_keys = jax.random.split(random_key(int(rng.integers(2**32))), replications)
     simulated = np.asarray(_simulate_program(block, truths, jnp.asarray(values), data_keys))
     found = []
     for i in range(replications):

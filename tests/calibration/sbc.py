@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.calibration.generator import keys
+from clusterwise.core.random import random_key
 from tests.calibration.registry import N_COLUMNS, Combination, Sampler
 from tests.calibration.stories import as_rows, quantities, simulate
 
@@ -79,7 +79,7 @@ def run(
         truths, starts = combination.draw(rng, size), combination.draw(rng, size)
         values = np.ones((size, n_rows, N_COLUMNS))
         values[:, :, 1:3] = rng.normal(size=(size, n_rows, 2))
-        own = keys(int(rng.integers(2**32)), size)
+        own = jax.random.split(random_key(int(rng.integers(2**32))), size)
         part = _replicate(
             block, prior, truths, starts, jnp.asarray(values), own,
             draws=sampler.draws, n_draws=n_draws,

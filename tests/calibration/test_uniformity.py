@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.calibration.generator import keys
+from clusterwise.core.random import random_key
 from tests.calibration.report import LEVEL, Ranks, rank_tests
 from tests.calibration.uniformity import (
     band_level,
@@ -63,7 +63,7 @@ def test_a_single_wrong_quantity_fails_its_family(uniform_ranks):
 
 
 def test_generator_is_uniform_and_its_keys_are_independent():
-    own = keys(3, 2000)
+    own = jax.random.split(random_key(3), 2000)
     first = np.asarray(jax.vmap(lambda key: jax.random.uniform(key, (40,)))(own))
     second = np.asarray(
         jax.vmap(lambda key: jax.random.normal(jax.random.split(key)[1], (40,)))(own)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from clusterwise.engines.gibbs import match_components, permute
+from clusterwise.engines.relabelling import match_components, permute
 
 scores = st.integers(1, 4).flatmap(
     lambda k: arrays(float, (2, 3, k, k), elements=st.floats(-1e6, 0, width=32))

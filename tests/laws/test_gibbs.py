@@ -8,6 +8,7 @@ import pytest
 from scipy import special, stats
 
 import clusterwise as cw
+from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
 from clusterwise.engines.gibbs import run_gibbs
 from clusterwise.engines.step import sampling
@@ -58,9 +59,7 @@ def assert_close(sample, expected, n_chains):
 def sampled(name):
     case, (values, new) = CASES[name], few_rows()
     prior = case.prior()
-    draws = ENGINES["gibbs"].run(
-        case.block, prior, make_source(values), prior, jax.random.key(1, impl="rbg")
-    )
+    draws = ENGINES["gibbs"].run(case.block, prior, make_source(values), prior, random_key(1))
     parameters = flat_draws(draws)
     return parameters, densities(case, parameters, np.concatenate([values, new]))
 
@@ -140,7 +139,7 @@ def test_rows_in_several_blocks_have_the_same_posterior():
     assert source.n_blocks == 5
     draws = run_gibbs(
         case.block, prior, source, prior, prior.moments(), num_warmup=50, num_samples=500,
-        num_chains=2, key=jax.random.key(3, impl="rbg"), progress=lambda *_: None,
+        num_chains=2, key=random_key(3), progress=lambda *_: None,
     )  # fmt: skip
     weights = np.exp(flat_draws(draws).parts[0].log_weights)
     exact = probability_of_sharing(case, prior, values)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import linalg, special
 
+from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
 from clusterwise.posteriors.covariance import InverseGamma, KnownCovariance
 from clusterwise.posteriors.dirichlet import Weights
@@ -61,7 +62,7 @@ def drawn(name):
     values, labels, rng = labelled_rows(11)
     posterior = part.posterior(values, members(labels))
     other = part.posterior(random_values(rng, N)[:12], rng.random((N_CLUSTERS, 12)))
-    keys = jax.random.split(jax.random.key(5, impl="rbg"), N_DRAWS)
+    keys = jax.random.split(random_key(5), N_DRAWS)
     return posterior, other, draws_program(posterior, keys)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
+from clusterwise.core.random import random_key
 from clusterwise.posteriors.covariance import InverseGamma, InverseWishart, KnownCovariance
 from clusterwise.posteriors.dirichlet import DirichletPosterior, Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters, MatrixNormal
@@ -171,7 +172,7 @@ def test_concentration_draws_and_mean(name, discount):
     # A draw forgets the concentration that it starts from, however unlikely.
     for current in (0.02, 1.0, 30.0):
         begun = replace(posterior, current=jnp.asarray(current))
-        keys = jax.random.split(jax.random.key(7, impl="rbg"), N_DRAWS)
+        keys = jax.random.split(random_key(7), N_DRAWS)
         sample = np.asarray(draws_program(begun, keys).concentration)
         test = stats.kstest(sample, lambda v: np.interp(v, grid, below))
         assert test.pvalue > _LEAST_P

@@ -189,11 +189,17 @@ def make_layout(design: RawDesign, moments: RawMoments, common_scale: Mapping[st
     """Decide on shifts and scales; every column is kept for now."""
     columns: list[Column] = []
     place: dict[Column, int] = {}
+    common: dict[str, float] = {}
+    for kind, _, names, _ in design.parts:
+        if common_scale.get(kind, False):
+            own = [moments.scale(design.names.index(name), True)[1] for name in names]
+            common |= dict.fromkeys(names, float(np.exp(np.mean(np.log(own)))))
 
-    def standard(name: str, shifted: bool, scale: float | None = None) -> int:
+    def standard(name: str, shifted: bool) -> int:
         raw = design.names.index(name)
-        shift, own = moments.scale(raw, shifted)
-        column = Column(raw, shift, own if scale is None else scale)
+        shift, scale = moments.scale(raw, shifted)
+        # A regression takes the column that a density has, so that rows stay narrow.
+        column = Column(raw, shift, common.get(name, scale) if shifted else scale)
         if column not in place:
             columns.append(column)
             place[column] = len(columns)
@@ -202,11 +208,7 @@ def make_layout(design: RawDesign, moments: RawMoments, common_scale: Mapping[st
     parts = []
     for kind, terms, names, shifted in design.parts:
         regressors = tuple(0 if t == INTERCEPT else standard(t, shifted) for t in terms)
-        scale = None
-        if common_scale.get(kind, False):
-            own = [moments.scale(design.names.index(name), True)[1] for name in names]
-            scale = float(np.exp(np.mean(np.log(own))))
-        responses = tuple(standard(name, shifted, scale) for name in names)
+        responses = tuple(standard(name, shifted) for name in names)
         parts.append(
             Part(
                 kind,

@@ -8,14 +8,21 @@ score needs of either: a point is a posterior of zero variance.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from clusterwise.core.rows import Rows
+from clusterwise.core.rows import RowBlock, Rows
 
 Statistics = PyTree
+
+
+class Totals(NamedTuple):
+    """Sums over rows: log density and sufficient statistics."""
+
+    log_density: Float[Array, ""]
+    statistics: Statistics
 
 
 class AbstractParameters(eqx.Module):
@@ -102,6 +109,10 @@ class AbstractBlock(eqx.Module):
     @abstractmethod
     def statistics(self, moments: Any, rows: Rows, resp: Float[Array, "k rows"]) -> Statistics:
         """Sufficient statistics, additive over rows; leaves lead with the cluster axis."""
+
+    @abstractmethod
+    def drawn_totals(self, moments: Any, rows: RowBlock, key: PRNGKeyArray) -> Totals:
+        """Sums over rows of weight one, a cluster being drawn for each."""
 
     @abstractmethod
     def cross_score(self, moments: Any, statistics: Statistics) -> Float[Array, "k l"]:

@@ -15,16 +15,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clusterwise.core.assignment import drawn_totals
 from clusterwise.core.block import (
     AbstractBlock,
     AbstractCoordinates,
     AbstractParameters,
     AbstractPosterior,
     Statistics,
+    Totals,
 )
-from clusterwise.core.rows import Rows
+from clusterwise.core.rows import RowBlock, Rows
 
 _FEW_COLUMNS = 16
 
@@ -155,6 +158,18 @@ class QuadraticProduct(AbstractBlock):
         self, moments: tuple[Any, ...], rows: Rows, resp: Float[Array, "k rows"]
     ) -> Statistics:
         return packed_gram(rows.values, resp)
+
+    def drawn_totals(self, moments: tuple[Any, ...], rows: RowBlock, key: PRNGKeyArray) -> Totals:
+        def native(moments: tuple[Any, ...], rows: RowBlock, key: PRNGKeyArray) -> Totals:
+            from clusterwise.core.native import sample_rows
+
+            bits = jax.random.bits(key, (2,), jnp.uint32)
+            return Totals(*sample_rows(*self.quadratic(moments), rows, bits))
+
+        def portable(moments: tuple[Any, ...], rows: RowBlock, key: PRNGKeyArray) -> Totals:
+            return drawn_totals(self, moments, rows, key)
+
+        return lax.platform_dependent(moments, rows, key, cpu=native, default=portable)
 
     def cross_score(self, moments: tuple[Any, ...], statistics: Statistics) -> Float[Array, "k l"]:
         constant, factor = self.quadratic(moments)

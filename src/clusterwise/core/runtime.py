@@ -88,9 +88,14 @@ class Program:
         return result
 
 
+def n_cores() -> int:
+    """Number of cores."""
+    return os.cpu_count() or 1
+
+
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="clusterwise")
+    return ThreadPoolExecutor(n_cores(), thread_name_prefix="clusterwise")
 
 
 def parallel_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:

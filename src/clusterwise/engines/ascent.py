@@ -18,10 +18,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from clusterwise.core.arrays import constant
-from clusterwise.core.block import AbstractBlock
+from clusterwise.core.block import AbstractBlock, Totals
 from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program
-from clusterwise.engines.step import Totals, expectation, expectation_program
+from clusterwise.engines.step import expectation, expectation_program
 from clusterwise.sources.source import Source
 
 _PROGRAM_STEPS = 64

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.errors import OptionError
+from clusterwise.core.random import random_key
 from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import (
@@ -291,6 +292,7 @@ class Gibbs(AbstractEngine):
     n_init: int = _N_INIT
     name: ClassVar[str] = "gibbs"
     flat_prior: ClassVar[bool] = False
+    resumable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_at_least(self, num_warmup=0, num_samples=1, num_chains=1, n_init=1)
@@ -314,6 +316,7 @@ class Gibbs(AbstractEngine):
             num_chains=self.num_chains,
             key=_key(rng),
             progress=progress,
+            checkpoint=problem.checkpoint,
         )
         mean = _mean(jax.tree.map(jnp.asarray, draws.parameters))
         moments = _moments(mean)
@@ -441,7 +444,7 @@ def _mean(draws: Any) -> Any:
 
 
 def _key(rng: np.random.Generator) -> jax.Array:
-    return jax.random.key(int(rng.integers(2**32)))
+    return random_key(int(rng.integers(2**63)))
 
 
 def _check_at_least(engine: Any, **least: float) -> None:

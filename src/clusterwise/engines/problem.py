@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clusterwise.core.block import AbstractBlock
+from clusterwise.engines.chains import Draws
+from clusterwise.engines.checkpoint import Checkpoint
 from clusterwise.engines.degeneracy import Degeneracy
-from clusterwise.engines.gibbs import Draws
 from clusterwise.engines.start import StartData
 from clusterwise.sources.source import Source
 
@@ -18,8 +19,8 @@ class Problem(NamedTuple):
 
     `sample` holds some of the rows of `source` in one block, or all of them; `joint` is the model
     with a density of all numeric columns that lends its memberships to a conditional one;
-    `free_prior` is the prior where it is not conjugate, of which only `unnormalised_log_prob` is
-    known.
+    `checkpoint` where a sampler keeps what it needs to be resumed. `free_prior` is the prior where
+    it is not conjugate, of which only `unnormalised_log_prob` is known.
     """
 
     block: AbstractBlock
@@ -30,6 +31,7 @@ class Problem(NamedTuple):
     start_data: StartData
     joint: tuple[AbstractBlock, Any] | None
     degeneracy: Degeneracy
+    checkpoint: Checkpoint | None = None
     free_prior: Any = None
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clusterwise.core.block import AbstractBlock
+from clusterwise.core.block import AbstractBlock, Totals
 from clusterwise.core.errors import OptionError
 from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program, in_background, parallel_map
@@ -24,7 +24,7 @@ from clusterwise.engines.ascent import (
 )
 from clusterwise.engines.problem import Optimum, Problem
 from clusterwise.engines.start import Start, portfolio
-from clusterwise.engines.step import Totals, expectation_program, score_program, start_program
+from clusterwise.engines.step import expectation_program, score_program, start_program
 
 _SHORT_ITERATIONS = 100
 _SHORT_TOL = 1e-6

@@ -17,11 +17,12 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.arrays import constant
+from clusterwise.core.assignment import soft_totals
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock, Rows
 from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import AscentResult, Progress
-from clusterwise.engines.step import expectation_program, score_chunk
+from clusterwise.engines.step import expectation_program
 from clusterwise.sources.source import Source
 
 
@@ -64,7 +65,7 @@ def _stream_block(
         # The last batch reaches back over rows that the one before has had.
         fresh = start + jnp.arange(batch_size) >= i * batch_size
         weight = part[-1] * fresh
-        totals = score_chunk(block, now.posterior.moments(), Rows(part[:-1], weight))
+        totals = soft_totals(block, now.posterior.moments(), Rows(part[:-1], weight))
         scale = total_weight / jnp.maximum(weight.sum(), 1e-300)
         rho = jnp.where(weight.sum() > 0, (now.step + rate.delay) ** -rate.forgetting, 0.0)
         statistics = jax.tree.map(
@@ -152,7 +153,7 @@ def _visit_chunks(
     def visit(i: Array, carry: tuple[_Memo, Any]) -> tuple[_Memo, Any]:
         now, (memo, entropies) = carry
         moments = now.posterior.moments()
-        totals = score_chunk(block, moments, rows.chunk(i))
+        totals = soft_totals(block, moments, rows.chunk(i))
         entropy = totals.log_density - jnp.trace(block.cross_score(moments, totals.statistics))
         statistics = jax.tree.map(
             lambda whole, old, new: whole - old[i] + new, now.statistics, memo, totals.statistics
@@ -188,7 +189,7 @@ def _remember_block(
     """Statistics and entropy of every chunk."""
 
     def chunk(packed: Array) -> tuple[Any, Array]:
-        totals = score_chunk(block, moments, Rows(packed[:-1], packed[-1]))
+        totals = soft_totals(block, moments, Rows(packed[:-1], packed[-1]))
         entropy = totals.log_density - jnp.trace(block.cross_score(moments, totals.statistics))
         return totals.statistics, entropy
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.random import define_prng_impl
+from jaxtyping import PRNGKeyArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -65,6 +66,12 @@ _IMPLEMENTATION = define_prng_impl(
 )  # fmt: skip
 
 
-def keys(seed: int, count: int) -> Any:
-    """Independent keys (count,) for the functions of `jax.random`."""
-    return jax.random.split(jax.random.key(seed, impl=_IMPLEMENTATION), count)
+def random_key(seed: int) -> PRNGKeyArray:
+    """A key for the functions of `jax.random`, in double precision.
+
+    Parameters
+    ----------
+    seed
+        Not negative.
+    """
+    return jax.random.key(seed, impl=_IMPLEMENTATION)

@@ -1,0 +1,116 @@
+"""Several chains at once, block of draws after block, resumable after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from clusterwise.core.runtime import n_cores, parallel_map
+from clusterwise.engines.ascent import Progress
+from clusterwise.engines.checkpoint import Checkpoint
+
+
+class Draws(NamedTuple):
+    """Draws with leading axes (chain, draw), relabelled to the pivot."""
+
+    parameters: PyTree
+    log_density: np.ndarray
+    """Of the rows, at the parameters of each draw."""
+    permutation: np.ndarray
+    """`permutation[..., l]` is the sampler's label of component l."""
+    stats: dict[str, np.ndarray] | None = None
+    """What the sampler notes of each draw, by ArviZ's names."""
+
+
+class Sampler(NamedTuple):
+    """How a group of chains starts and goes on.
+
+    States are trees of plain arrays; a key is one a chain of the group.
+    """
+
+    start: Callable[[PRNGKeyArray], PyTree]
+    """From keys (chain,) to the state of the group."""
+    advance: Callable[[PyTree, PRNGKeyArray], tuple[PyTree, PyTree]]
+    """From a state and keys (chain,) to the next state and draws (step, chain, ...)."""
+    steps: int
+    """Draws that one call of `advance` makes."""
+    group: int
+    """Chains of a group, which advance in one program."""
+    side_by_side: bool
+    """Whether groups run on a thread each; not where one alone uses all cores."""
+
+
+def chains_together(num_chains: int) -> int:
+    """The most chains of equal groups that still give every core one."""
+    most = max(1, num_chains // n_cores())
+    return next(size for size in range(most, 0, -1) if num_chains % size == 0)
+
+
+def run_chains(
+    sampler: Sampler,
+    *,
+    num_warmup: int,
+    num_samples: int,
+    num_chains: int,
+    key: PRNGKeyArray,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
+) -> PyTree:
+    """Run chains and drop the warm-up.
+
+    Parameters
+    ----------
+    sampler
+        The kernel.
+    num_warmup, num_samples, num_chains
+        Draws to drop, draws to keep, of each chain.
+    key
+        Random key; every chain and block of draws has one of its own.
+    progress
+        Called after every block of draws.
+    checkpoint
+        Where the state is kept for a run that is cut off.
+
+    Returns
+    -------
+    Draws with leading axes (chain, draw).
+    """
+    keys = jax.random.split(key, num_chains)
+    rounds = -(-(num_warmup + num_samples) // sampler.steps)
+    first = num_warmup // sampler.steps
+    n_groups = num_chains // sampler.group
+    total, done = n_groups * rounds, 0
+
+    def run(group: int) -> PyTree:
+        nonlocal done
+        own = keys[group * sampler.group : (group + 1) * sampler.group]
+        start_keys, draw_keys = jax.vmap(jax.random.split, out_axes=1)(own)
+        state, kept, begin = sampler.start(start_keys), [], 0
+        if checkpoint is not None:
+            state, kept, begin = checkpoint.restore(group, state)
+        structure = None
+        for i in range(begin, rounds):
+            state, draws = sampler.advance(state, _fold(draw_keys, i))
+            leaves, structure = jax.tree.flatten(draws)
+            if i >= first:
+                kept.append([np.asarray(leaf) for leaf in leaves])
+            # The last block is not kept: it tells a resumed run what its draws are.
+            if checkpoint is not None and i + 1 < rounds:
+                checkpoint.keep(group, i + 1, state, kept[-1] if i >= first else None)
+            done += 1
+            progress("blocks of draws", done, total)
+        assert structure is not None
+        keep = slice(num_warmup - first * sampler.steps, None)
+        joined = [np.concatenate(parts)[keep][:num_samples] for parts in zip(*kept, strict=True)]
+        return jax.tree.unflatten(structure, [np.swapaxes(leaf, 0, 1) for leaf in joined])
+
+    groups = list((parallel_map if sampler.side_by_side else map)(run, range(n_groups)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *groups)
+
+
+def _fold(keys: Array, number: int) -> Array:
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

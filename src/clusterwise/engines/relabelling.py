@@ -1,0 +1,83 @@
+"""Draws take the labels of a pivot, the point that they were started from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from clusterwise.core.block import AbstractBlock, Statistics
+from clusterwise.core.runtime import Program
+
+
+@Program
+def _match_program(
+    block: AbstractBlock, statistics: Statistics, parameters: Any
+) -> Float[Array, "chain draw k l"]:
+    """How well each draw's component k fits the rows of the pivot's l."""
+
+    def match(point: Any) -> Array:
+        return block.cross_score(point.moments(), statistics).T
+
+    return jax.vmap(jax.vmap(match))(parameters)
+
+
+def relabel_to_pivot(
+    block: AbstractBlock, statistics: Statistics, parameters: PyTree
+) -> tuple[PyTree, np.ndarray]:
+    """Give the components of each draw the places where the pivot's rows fit them best.
+
+    Parameters
+    ----------
+    block
+        The model.
+    statistics
+        Statistics of the rows under the pivot's memberships.
+    parameters
+        Draws with leading axes (chain, draw).
+
+    Returns
+    -------
+    The draws reordered, and (chain, draw, l) the sampler's label of component l.
+    """
+    permutation = match_components(np.asarray(_match_program(block, statistics, parameters)))
+    return permute(parameters, permutation), permutation
+
+
+def match_components(match: np.ndarray) -> np.ndarray:
+    """Assign the components of each draw to a pivot's.
+
+    Parameters
+    ----------
+    match
+        (..., k, l): how well the rows of a draw's component k fit the pivot's l.
+
+    Returns
+    -------
+    (..., l): the draw's component that takes the place of the pivot's component l.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    k = match.shape[-1]
+    flat = match.reshape(-1, k, k)
+    best = flat.argmax(axis=1)
+    # Where each pivot component prefers another one, preferences are already the solution.
+    for i in np.flatnonzero((np.sort(best, axis=1) != np.arange(k)).any(axis=1)):
+        own, pivot = linear_sum_assignment(flat[i], maximize=True)
+        best[i, pivot] = own
+    return best.reshape(*match.shape[:-2], k)
+
+
+def permute(parameters: PyTree, permutation: np.ndarray) -> PyTree:
+    """Reorder the component axis, the third one, of draws (chain, draw, component, ...)."""
+    chain, draw, k = permutation.shape
+
+    def reorder(leaf: np.ndarray) -> np.ndarray:
+        if leaf.ndim == 2 or leaf.shape[2] != k:
+            return leaf
+        index = permutation.reshape(chain, draw, k, *(1,) * (leaf.ndim - 3))
+        return np.take_along_axis(leaf, index, axis=2)
+
+    return jax.tree.map(reorder, parameters)
