@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from clusterwise.core.runtime import n_cores, parallel_map
+from clusterwise.core.arrays import constant
+from clusterwise.core.runtime import Program, n_cores, parallel_map
 from clusterwise.engines.ascent import Progress
 from clusterwise.engines.checkpoint import Checkpoint
 
@@ -94,7 +95,7 @@ def run_chains(
             state, kept, begin = checkpoint.restore(group, state)
         structure = None
         for i in range(begin, rounds):
-            state, draws = sampler.advance(state, _fold(draw_keys, i))
+            state, draws = sampler.advance(state, _fold_program(draw_keys, constant(i)))
             leaves, structure = jax.tree.flatten(draws)
             if i >= first:
                 kept.append([np.asarray(leaf) for leaf in leaves])
@@ -112,5 +113,7 @@ def run_chains(
     return jax.tree.map(lambda *parts: np.concatenate(parts), *groups)
 
 
-def _fold(keys: Array, number: int) -> Array:
+@Program
+def _fold_program(keys: Array, number: Array) -> Array:
+    """A key a chain for one block of draws."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)

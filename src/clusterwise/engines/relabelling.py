@@ -9,19 +9,19 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from clusterwise.core.block import AbstractBlock, Statistics
-from clusterwise.core.runtime import Program
+from clusterwise.core.runtime import Program, parallel_map
 
 
 @Program
 def _match_program(
     block: AbstractBlock, statistics: Statistics, parameters: Any
-) -> Float[Array, "chain draw k l"]:
+) -> Float[Array, "draw k l"]:
     """How well each draw's component k fits the rows of the pivot's l."""
 
     def match(point: Any) -> Array:
         return block.cross_score(point.moments(), statistics).T
 
-    return jax.vmap(jax.vmap(match))(parameters)
+    return jax.vmap(match)(parameters)
 
 
 def relabel_to_pivot(
@@ -42,7 +42,13 @@ def relabel_to_pivot(
     -------
     The draws reordered, and (chain, draw, l) the sampler's label of component l.
     """
-    permutation = match_components(np.asarray(_match_program(block, statistics, parameters)))
+
+    def chain(number: int) -> np.ndarray:
+        draws = jax.tree.map(lambda leaf: leaf[number], parameters)
+        return match_components(np.asarray(_match_program(block, statistics, draws)))
+
+    n_chains = jax.tree.leaves(parameters)[0].shape[0]
+    permutation = np.stack(parallel_map(chain, range(n_chains)))
     return permute(parameters, permutation), permutation
 
 
