@@ -387,7 +387,9 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
         columns = _columns(features, response)
         if weight is None:
             weight = np.ones(len(response))
-        rows = np.concatenate(list(self._estimate._rows(columns, response=True, regressors=True)))
+        rows = np.concatenate(
+            list(self._estimate.reader.rows(columns, response=True, regressors=True))
+        )
         assert self._stream is not None
         record, stream = _stream_more(self._record, self._stream, rows, weight)
         self._keep(self.fit_.model, record, stream, columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,12 @@ import jax
 import numpy as np
 import pandas as pd
 
-from clusterwise.assembly.layout import raw_rows
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
-from clusterwise.core.rows import BLOCK_ROWS
-from clusterwise.frames.table import open_table
+from clusterwise.inference.estimates import Estimates
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.inference.predict import NormalMixture
+from clusterwise.inference.reading import RowReader
 from clusterwise.inference.summary import Summary
 from clusterwise.model import Model, RandomState, as_generator
 from clusterwise.record import FitRecord
@@ -64,6 +63,8 @@ class Fit:
         What is awkward about the data or the fit.
     seconds : float
         Wall time of the fit.
+    reader : RowReader
+        How new data become rows: coding, units, and the responses' names.
 
     Examples
     --------
@@ -82,7 +83,8 @@ class Fit:
     def __init__(self, model: Model, record: FitRecord) -> None:
         self.model = model
         self._record = record
-        self._values = in_data_units(record.layout, record.parameters)
+        self._estimates = Estimates(record.layout, in_data_units(record.layout, record.parameters))
+        self.reader = RowReader(record.encoder, record.design, record.layout)
         self.engine = record.engine
         self.log_likelihood = record.log_likelihood
         self.objective = record.objective
@@ -130,23 +132,9 @@ class Fit:
     # -- estimates ------------------------------------------------------------------------------
 
     @property
-    def _components(self) -> pd.RangeIndex:
-        return pd.RangeIndex(self.n_components, name="component")
-
-    @property
-    def _responses(self) -> list[tuple[str, int]]:
-        """Name and part number of each response."""
-        parts = enumerate(self._record.layout.parts)
-        return [(part.names[0], i) for i, part in parts if part.is_response]
-
-    @property
-    def _densities(self) -> list[int]:
-        return [i for i, part in enumerate(self._record.layout.parts) if not part.is_response]
-
-    @property
     def weights(self) -> pd.Series:
         """Mixing weights, largest first."""
-        return pd.Series(self._values.weights, self._components, name="weight")
+        return pd.Series(self._estimates.values.weights, self._estimates.components, name="weight")
 
     @property
     def coefficients(self) -> pd.DataFrame:
@@ -155,103 +143,30 @@ class Fit:
         With several responses the columns are (response, term). Coefficients that the data do not
         identify are 0; `not_identified` names them.
         """
-        frames = {
-            name: pd.DataFrame(
-                self._values.parts[i].coefficients[:, :, 0],
-                index=self._components,
-                columns=pd.Index(self._record.layout.parts[i].terms),
-            )
-            for name, i in self._responses
-        }
-        return self._by_response(frames)
+        return self._estimates.coefficients()
 
     @property
     def not_identified(self) -> tuple[tuple[str, str], ...]:
         """(response, term) of the coefficients that the data do not identify."""
-        return tuple(
-            (name, term)
-            for name, i in self._responses
-            for j, term in enumerate(self._record.layout.parts[i].terms)
-            if j not in self._record.layout.parts[i].kept_terms
-        )
+        return self._estimates.not_identified()
 
     @property
     def dispersion(self) -> pd.DataFrame:
         """Residual standard deviation sigma of each component's regression."""
-        frames = {
-            name: pd.DataFrame(
-                {"sigma": np.sqrt(self._values.parts[i].covariance[:, 0, 0])},
-                index=self._components,
-            )
-            for name, i in self._responses
-        }
-        return self._by_response(frames)
-
-    def _by_response(self, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-        if len(frames) == 1:
-            return next(iter(frames.values()))
-        if not frames:
-            return pd.DataFrame(index=self._components)
-        return pd.concat(frames, axis=1)
+        return self._estimates.dispersion()
 
     @property
     def means(self) -> pd.DataFrame:
         """Mean of each modelled covariate in each component."""
-        frames = [
-            pd.DataFrame(
-                self._values.parts[i].coefficients[:, 0, :],
-                index=self._components,
-                columns=pd.Index(self._modelled(i)),
-            )
-            for i in self._densities
-        ]
-        return pd.concat(frames, axis=1) if frames else pd.DataFrame(index=self._components)
-
-    def _modelled(self, i: int) -> list[str]:
-        part = self._record.layout.parts[i]
-        return [part.names[j] for j in part.kept_names]
+        return self._estimates.means()
 
     @property
     def covariances(self) -> list[pd.DataFrame]:
         """Covariance matrix of the modelled covariates of each component."""
-        names = [name for i in self._densities for name in self._modelled(i)]
-        found = []
-        for k in range(self.n_components):
-            whole = np.zeros((len(names), len(names)))
-            at = 0
-            for i in self._densities:
-                block = self._values.parts[i].covariance[k]
-                whole[at : at + len(block), at : at + len(block)] = block
-                at += len(block)
-            found.append(pd.DataFrame(whole, index=names, columns=pd.Index(names)))
-        return found
+        return self._estimates.covariances()
 
     def summary(self) -> Summary:
         """Table of the components, with standard deviations where the engine gives any."""
-        columns: dict[str, np.ndarray] = {"weight": self._values.weights}
-        spread = self._spread
-        if spread is not None:
-            columns["weight (sd)"] = spread.weights
-        for name, i in self._responses:
-            prefix = "" if len(self._responses) == 1 else f"{name}: "
-            values = self._values.parts[i]
-            for j, term in enumerate(self._record.layout.parts[i].terms):
-                label = f"{prefix}{term}"
-                if (name, term) in self.not_identified:
-                    columns[f"{label} (not identified)"] = values.coefficients[:, j, 0]
-                    continue
-                columns[label] = values.coefficients[:, j, 0]
-                if spread is not None:
-                    columns[f"{label} (sd)"] = spread.parts[i].coefficients[:, j, 0]
-            columns[f"{prefix}sigma"] = np.sqrt(values.covariance[:, 0, 0])
-        for i in self._densities:
-            values = self._values.parts[i]
-            for j, name in zip(
-                self._record.layout.parts[i].kept_names, self._modelled(i), strict=True
-            ):
-                columns[f"mean of {name}"] = values.coefficients[:, 0, j]
-            for j, name in enumerate(self._modelled(i)):
-                columns[f"sd of {name}"] = np.sqrt(values.covariance[:, j, j])
         best = self.restarts[self.restarts["chosen"]].iloc[0]
         facts = (
             f"{self.n_rows} rows, log likelihood {self.log_likelihood:.6f}, "
@@ -261,13 +176,13 @@ class Fit:
             f"{best['starts']} starts reached this optimum, {len(self.restarts)} optima seen",
         )
         title = f"Mixture of {self.n_components}: {self._describe()}"
-        table = pd.DataFrame(columns, index=self._components)
-        return Summary(title, facts, table, self.notes)
+        return Summary(title, facts, self._estimates.table(self._spread), self.notes)
 
     def _describe(self) -> str:
         formulas = self.model.formula
         text = ", ".join([formulas] if isinstance(formulas, str) else formulas or ["no response"])
-        densities = [name for i in self._densities for name in self._modelled(i)]
+        estimates = self._estimates
+        densities = [name for i in estimates.densities for name in estimates.modelled(i)]
         return text + (f"; density of {', '.join(densities)}" if densities else "")
 
     @cached_property
@@ -353,38 +268,6 @@ class Fit:
         thinned = jax.tree.map(lambda leaf: leaf[chosen], flat)
         return ScoredMixture.from_draws(self._record.block, thinned), thinned
 
-    def _parts(self, *, response: bool) -> list[int]:
-        """Blocks to score with: weights, densities, and the responses where asked for."""
-        found = [0, *(i + 1 for i in self._densities)]
-        if response:
-            found += [i + 1 for _, i in self._responses]
-        return sorted(found)
-
-    def _designs(self, *, response: bool, regressors: bool) -> list[str]:
-        found = []
-        for i, part in enumerate(self._record.layout.parts):
-            if not part.is_response:
-                found.append(part.kind)
-                continue
-            if regressors:
-                found.append(f"regressors:{i}")
-            if response:
-                found.append(part.kind)
-        return found
-
-    def _rows(self, data: Any, *, response: bool, regressors: bool) -> Iterator[np.ndarray]:
-        """Standardised rows of new data, block by block; columns that are not needed are zero."""
-        record = self._record
-        names = self._designs(response=response, regressors=regressors)
-        table = open_table(data)
-        columns = tuple(dict.fromkeys(v for d in names for v in record.encoder.variables(d)))
-        first = 0
-        for frame in table.batches(columns, BLOCK_ROWS):
-            arrays = record.encoder.encode(frame, names, first_row=first)
-            raw = raw_rows(record.encoder, record.design, arrays, len(frame))
-            first += len(frame)
-            yield record.layout.standardise(raw)
-
     def responsibilities(self, data: Any, use_response: bool = True) -> np.ndarray:
         """Probability of each component for each row.
 
@@ -401,10 +284,10 @@ class Fit:
         numpy.ndarray
             (n, n_components), rows summing to one. Averaged over draws for a sampled fit.
         """
-        parts = self._parts(response=use_response)
+        parts = self.reader.blocks(response=use_response)
         sampled = self._record.log_density is not None
         mixture = self._predictive[0] if sampled else self._expected
-        rows = self._rows(data, response=use_response, regressors=use_response)
+        rows = self.reader.rows(data, response=use_response, regressors=use_response)
         return np.concatenate([mixture.responsibilities(block, parts) for block in rows])
 
     def assign(self, data: Any, use_response: bool = True) -> np.ndarray:
@@ -437,8 +320,8 @@ class Fit:
             the posterior predictive density where there are draws.
         """
         mixture, _ = self._predictive
-        parts = self._parts(response=True)
-        rows = self._rows(data, response=True, regressors=True)
+        parts = self.reader.blocks(response=True)
+        rows = self.reader.rows(data, response=True, regressors=True)
         scored = [mixture.log_density(block, parts) for block in rows]
         return np.concatenate(scored) - self._record.layout.log_scale
 
@@ -484,10 +367,10 @@ class Fit:
         """
         if kind not in KINDS:
             raise OptionError(f"kind={kind!r} is not known; use one of {', '.join(KINDS)}.")
-        if not self._responses:
+        if not self.reader.responses:
             raise OptionError("The model has no response to predict; give Model a formula.")
-        if kind == "mean" and response is None and len(self._responses) > 1:
-            names = [name for name, _ in self._responses]
+        if kind == "mean" and response is None and len(self.reader.responses) > 1:
+            names = [name for name, _ in self.reader.responses]
             return pd.DataFrame({n: self.predict(data, response=n) for n in names})
         part = self._response_part(response)
         levels = np.atleast_1d(np.asarray(q, float))
@@ -500,7 +383,7 @@ class Fit:
         at_point = kind == "mean" and self._record.posterior is not None
         fitted = self._at_point if at_point else self._predictive
         found = []
-        for rows in self._rows(data, response=kind == "density", regressors=True):
+        for rows in self.reader.rows(data, response=kind == "density", regressors=True):
             size = fitted[0].rows_at_a_time()
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
@@ -508,7 +391,7 @@ class Fit:
                 if kind == "mean":
                     found.append(mixture.mean())
                 elif kind == "density":
-                    y = self._response_values(chunk, part)
+                    y = self.reader.response_values(chunk, part)
                     found.append(np.exp(mixture.log_density(y[:, None])[:, 0]))
                 elif kind == "sample":
                     found.append(mixture.sample(n_samples, rng))
@@ -539,12 +422,12 @@ class Fit:
 
         encoder = self._record.encoder
         designs = encoder.to_dict()["designs"]
-        rights = {name: designs[f"regressors:{i}"]["formula"] for name, i in self._responses}
-        parts = self._values.parts
+        rights = {name: designs[f"regressors:{i}"]["formula"] for name, i in self.reader.responses}
+        parts = self._estimates.values.parts
         truth = Truth(
-            self._values.weights / self._values.weights.sum(),
-            {name: parts[i].coefficients[:, :, 0] for name, i in self._responses},
-            {name: np.sqrt(parts[i].covariance[:, 0, 0]) for name, i in self._responses},
+            self._estimates.values.weights / self._estimates.values.weights.sum(),
+            {name: parts[i].coefficients[:, :, 0] for name, i in self.reader.responses},
+            {name: np.sqrt(parts[i].covariance[:, 0, 0]) for name, i in self.reader.responses},
             tuple(self.means.columns),
             self.means.to_numpy(),
             np.stack([covariance.to_numpy() for covariance in self.covariances]),
@@ -552,24 +435,19 @@ class Fit:
         return simulate(rights, truth, n, as_generator(random_state), data, encoder)
 
     def _response_part(self, response: str | None) -> int:
-        names = dict(self._responses)
+        names = dict(self.reader.responses)
         if response is None and len(names) == 1:
             return next(iter(names.values()))
         if response not in names:
             raise OptionError(f"response={response!r}: name one of {', '.join(map(repr, names))}.")
         return names[response]
 
-    def _response_values(self, rows: np.ndarray, part: int) -> np.ndarray:
-        layout = self._record.layout
-        column = layout.parts[part].responses[0]
-        return rows[:, column] * layout.scale_of(column) + layout.shift_of(column)
-
     def _normal_mixture(
         self, rows: np.ndarray, part: int, mixture: ScoredMixture, parameters: Any
     ) -> NormalMixture:
         """The response of each row, given its covariates, over all draws."""
         layout = self._record.layout
-        blocks = self._parts(response=False)
+        blocks = self.reader.blocks(response=False)
         columns = list(layout.parts[part].regressors)
         response = layout.parts[part].responses[0]
         linear = parameters.parts[part + 1]

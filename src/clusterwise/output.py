@@ -168,7 +168,7 @@ def batches(fit: Fit, data: Any, *, response: bool) -> Iterator[pd.DataFrame]:
         first of the whole table.
     """
     table = open_table(data)
-    encoder = fit._record.encoder
+    encoder = fit.reader.encoder
     left_out = ("weight",) if response else ("weight", "response:")
     designs = [name for name in encoder.designs if not name.startswith(left_out)]
     needed = dict.fromkeys(v for design in designs for v in encoder.variables(design))

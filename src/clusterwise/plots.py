@@ -104,7 +104,7 @@ def plot_lines(fit: Fit, data: Any, *, response: str | None = None, ax: Axes | N
     name, coefficients, sigma = _regression(fit, part)
     grid = np.linspace(x.min(), x.max(), _GRID)
     frame = pd.DataFrame({covariate: grid})
-    means = component_means(fit._record.encoder, part, coefficients, frame)
+    means = component_means(fit.reader.encoder, part, coefficients, frame)
     for k in _present(labels):
         colour = _COLOURS[k % len(_COLOURS)]
         low, high = means[:, k] - 2 * sigma[k], means[:, k] + 2 * sigma[k]
@@ -138,7 +138,7 @@ def plot_predictions(
     y = _response(fit, part, rows)
     ax = ax if ax is not None else new_axes()[0]
     name, coefficients, _ = _regression(fit, part)
-    means = component_means(fit._record.encoder, part, coefficients, rows)
+    means = component_means(fit.reader.encoder, part, coefficients, rows)
     predicted = means[np.arange(len(rows)), labels]
     _scatter(ax, predicted, y, labels, fit)
     ends = [min(predicted.min(), y.min()), max(predicted.max(), y.max())]
@@ -185,7 +185,7 @@ def _circle() -> np.ndarray:
 
 def _part(fit: Fit, response: str | None) -> int:
     """Number of a response."""
-    names = [name for name, _ in fit._responses]
+    names = [name for name, _ in fit.reader.responses]
     if not names:
         raise OptionError("the model has no response to plot; use plot_pairs.")
     if response is None:
@@ -197,7 +197,7 @@ def _part(fit: Fit, response: str | None) -> int:
 
 def _only_covariate(fit: Fit, part: int) -> str | None:
     """The one numeric column that a regression is on, if it is on one."""
-    encoder = fit._record.encoder
+    encoder = fit.reader.encoder
     variables = encoder.variables(f"regressors:{part}")
     if len(variables) != 1 or encoder.levels(variables[0]) is not None:
         return None
@@ -206,9 +206,9 @@ def _only_covariate(fit: Fit, part: int) -> str | None:
 
 def _regression(fit: Fit, part: int) -> tuple[str, np.ndarray, np.ndarray]:
     """Name, coefficients (k, p) and sigma (k,) of a response."""
-    name = fit._responses[part][0]
+    name = fit.reader.responses[part][0]
     coefficients, dispersion = fit.coefficients, fit.dispersion
-    if len(fit._responses) > 1:
+    if len(fit.reader.responses) > 1:
         coefficients = coefficients.xs(name, axis="columns", level=0)
         dispersion = dispersion.xs(name, axis="columns", level=0)
     return name, coefficients.to_numpy(), dispersion.to_numpy()[:, 0]
@@ -216,14 +216,14 @@ def _regression(fit: Fit, part: int) -> tuple[str, np.ndarray, np.ndarray]:
 
 def _response(fit: Fit, part: int, rows: pd.DataFrame) -> np.ndarray:
     design = f"response:{part}"
-    return fit._record.encoder.encode(rows, [design])[design][:, 0]
+    return fit.reader.encoder.encode(rows, [design])[design][:, 0]
 
 
 def _sample(fit: Fit, data: Any, also: Sequence[str] = ()) -> tuple[pd.DataFrame, np.ndarray, int]:
     """At most 5,000 rows, their clusters, and how many rows there are."""
     table = open_table(data)
     check_columns(also, table.names)
-    encoder = fit._record.encoder
+    encoder = fit.reader.encoder
     designs = [name for name in encoder.designs if name != "weight"]
     needed = [v for design in designs for v in encoder.variables(design)]
     # Data may be made with a small seed; keys equal to a column would pick its smallest values.

@@ -1,0 +1,132 @@
+"""Point estimates as pandas objects with the data's names."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from clusterwise.assembly.layout import Layout
+from clusterwise.assembly.units import Values
+
+
+class Estimates(NamedTuple):
+    """Parameters in data units, and the names that they go by."""
+
+    layout: Layout
+    values: Values
+
+    @property
+    def components(self) -> pd.RangeIndex:
+        """Numbers of the components."""
+        return pd.RangeIndex(self.values.weights.size, name="component")
+
+    @property
+    def responses(self) -> list[tuple[str, int]]:
+        """Name and part number of each response."""
+        parts = enumerate(self.layout.parts)
+        return [(part.names[0], i) for i, part in parts if part.is_response]
+
+    @property
+    def densities(self) -> list[int]:
+        """Part numbers of the covariate densities."""
+        return [i for i, part in enumerate(self.layout.parts) if not part.is_response]
+
+    def modelled(self, i: int) -> list[str]:
+        """Columns that a density models."""
+        part = self.layout.parts[i]
+        return [part.names[j] for j in part.kept_names]
+
+    def not_identified(self) -> tuple[tuple[str, str], ...]:
+        """(response, term) of coefficients that the data do not identify."""
+        return tuple(
+            (name, term)
+            for name, i in self.responses
+            for j, term in enumerate(self.layout.parts[i].terms)
+            if j not in self.layout.parts[i].kept_terms
+        )
+
+    def coefficients(self) -> pd.DataFrame:
+        """One row a component, one column a term, or (response, term)."""
+        return self._by_response(
+            {
+                name: pd.DataFrame(
+                    self.values.parts[i].coefficients[:, :, 0],
+                    index=self.components,
+                    columns=pd.Index(self.layout.parts[i].terms),
+                )
+                for name, i in self.responses
+            }
+        )
+
+    def dispersion(self) -> pd.DataFrame:
+        """Residual standard deviation sigma of each component's regression."""
+        return self._by_response(
+            {
+                name: pd.DataFrame(
+                    {"sigma": np.sqrt(self.values.parts[i].covariance[:, 0, 0])},
+                    index=self.components,
+                )
+                for name, i in self.responses
+            }
+        )
+
+    def means(self) -> pd.DataFrame:
+        """Mean of each modelled covariate in each component."""
+        frames = [
+            pd.DataFrame(
+                self.values.parts[i].coefficients[:, 0, :],
+                index=self.components,
+                columns=pd.Index(self.modelled(i)),
+            )
+            for i in self.densities
+        ]
+        return pd.concat(frames, axis=1) if frames else pd.DataFrame(index=self.components)
+
+    def covariances(self) -> list[pd.DataFrame]:
+        """Covariance matrix of the modelled covariates of each component."""
+        names = [name for i in self.densities for name in self.modelled(i)]
+        found = []
+        for k in range(len(self.components)):
+            whole = np.zeros((len(names), len(names)))
+            at = 0
+            for i in self.densities:
+                block = self.values.parts[i].covariance[k]
+                whole[at : at + len(block), at : at + len(block)] = block
+                at += len(block)
+            found.append(pd.DataFrame(whole, index=names, columns=pd.Index(names)))
+        return found
+
+    def table(self, spread: Values | None) -> pd.DataFrame:
+        """All of them side by side, with standard deviations where `spread` has any."""
+        columns: dict[str, np.ndarray] = {"weight": self.values.weights}
+        if spread is not None:
+            columns["weight (sd)"] = spread.weights
+        unidentified = self.not_identified()
+        for name, i in self.responses:
+            prefix = "" if len(self.responses) == 1 else f"{name}: "
+            values = self.values.parts[i]
+            for j, term in enumerate(self.layout.parts[i].terms):
+                label = f"{prefix}{term}"
+                if (name, term) in unidentified:
+                    columns[f"{label} (not identified)"] = values.coefficients[:, j, 0]
+                    continue
+                columns[label] = values.coefficients[:, j, 0]
+                if spread is not None:
+                    columns[f"{label} (sd)"] = spread.parts[i].coefficients[:, j, 0]
+            columns[f"{prefix}sigma"] = np.sqrt(values.covariance[:, 0, 0])
+        for i in self.densities:
+            values = self.values.parts[i]
+            for j, name in zip(self.layout.parts[i].kept_names, self.modelled(i), strict=True):
+                columns[f"mean of {name}"] = values.coefficients[:, 0, j]
+            for j, name in enumerate(self.modelled(i)):
+                columns[f"sd of {name}"] = np.sqrt(values.covariance[:, j, j])
+        return pd.DataFrame(columns, index=self.components)
+
+    def _by_response(self, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+        if len(frames) == 1:
+            return next(iter(frames.values()))
+        if not frames:
+            return pd.DataFrame(index=self.components)
+        return pd.concat(frames, axis=1)

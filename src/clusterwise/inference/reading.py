@@ -1,0 +1,68 @@
+"""New data as rows in a fit's standard units, and which of the model's blocks score them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clusterwise.assembly.layout import Layout, RawDesign, raw_rows
+from clusterwise.core.rows import BLOCK_ROWS
+from clusterwise.frames.encoder import Encoder
+from clusterwise.frames.table import open_table
+
+
+class RowReader(NamedTuple):
+    """How a fit encodes and standardises rows."""
+
+    encoder: Encoder
+    design: RawDesign
+    layout: Layout
+
+    @property
+    def responses(self) -> list[tuple[str, int]]:
+        """Name and part number of each response."""
+        parts = enumerate(self.layout.parts)
+        return [(part.names[0], i) for i, part in parts if part.is_response]
+
+    @property
+    def densities(self) -> list[int]:
+        """Part numbers of the covariate densities."""
+        return [i for i, part in enumerate(self.layout.parts) if not part.is_response]
+
+    def blocks(self, *, response: bool) -> list[int]:
+        """Blocks to score with: weights, densities, and the responses where asked for."""
+        found = [0, *(i + 1 for i in self.densities)]
+        if response:
+            found += [i + 1 for _, i in self.responses]
+        return sorted(found)
+
+    def rows(self, data: Any, *, response: bool, regressors: bool) -> Iterator[np.ndarray]:
+        """Standardised rows (n, columns), block by block; columns not asked for are zero."""
+        names = self._designs(response=response, regressors=regressors)
+        table = open_table(data)
+        columns = tuple(dict.fromkeys(v for d in names for v in self.encoder.variables(d)))
+        first = 0
+        for frame in table.batches(columns, BLOCK_ROWS):
+            arrays = self.encoder.encode(frame, names, first_row=first)
+            raw = raw_rows(self.encoder, self.design, arrays, len(frame))
+            first += len(frame)
+            yield self.layout.standardise(raw)
+
+    def response_values(self, rows: np.ndarray, part: int) -> np.ndarray:
+        """A response (n,) of standardised rows, in data units."""
+        column = self.layout.parts[part].responses[0]
+        return rows[:, column] * self.layout.scale_of(column) + self.layout.shift_of(column)
+
+    def _designs(self, *, response: bool, regressors: bool) -> list[str]:
+        found = []
+        for i, part in enumerate(self.layout.parts):
+            if not part.is_response:
+                found.append(part.kind)
+                continue
+            if regressors:
+                found.append(f"regressors:{i}")
+            if response:
+                found.append(part.kind)
+        return found
