@@ -62,6 +62,8 @@ _SPECIFICATIONS = {
 }
 _NUMPYRO = "numpyro"
 _STATS = "sample_stats."
+# Of sampled fits; the rows, since what is asked of draws needs them.
+_DRAWN = ("log_density", "permutation", "rows")
 _PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names")
 _SCALARS = (
     "engine",
@@ -88,8 +90,10 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
         arrays |= _flatten("posterior", record.posterior)
     elif record.draws is not None:
         arrays |= _flatten("draws", record.draws)
-    if record.log_density is not None:
-        arrays["log_density"] = record.log_density
+    for name in _DRAWN:
+        value = getattr(record, name)
+        if record.posterior is None and value is not None:
+            arrays[name] = value
     arrays |= {f"{_STATS}{name}": value for name, value in record.sample_stats.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -260,7 +264,7 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
         parameters=_parameters("parameters", layout, arrays),
         moments=_moments(layout, arrays),
         draws=_parameters("draws", layout, arrays) if "draws.0.0" in arrays else None,
-        log_density=arrays.get("log_density"),
+        **{name: arrays.get(name) for name in _DRAWN},
         sample_stats={
             name.removeprefix(_STATS): value
             for name, value in arrays.items()

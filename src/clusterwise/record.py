@@ -11,6 +11,7 @@ import numpy as np
 from clusterwise.assembly.assemble import Assembled
 from clusterwise.assembly.build import make_block
 from clusterwise.assembly.layout import Layout, RawDesign
+from clusterwise.assembly.prepare import Prepared
 from clusterwise.assembly.units import Values, in_data_units, spread_in_data_units
 from clusterwise.core.product import ProductParameters, QuadraticProduct
 from clusterwise.core.random import random_key
@@ -28,6 +29,9 @@ class FitRecord:
 
     `draws`, `log_density` and `sample_stats` lead with (chain, draw). A variational fit has a
     `posterior`, in the engine's own order, of which draws are made when they are asked for.
+    `permutation[..., l]` is the sampler's label of component l. `rows` (m, columns + 1) are the
+    standardised rows with their weights where there is a posterior: all of them if one block holds
+    them (`rows_are_all`), else a sample.
     """
 
     engine: str
@@ -39,6 +43,8 @@ class FitRecord:
     draws: ProductParameters | None
     log_density: np.ndarray | None
     sample_stats: dict[str, np.ndarray]
+    permutation: np.ndarray | None
+    rows: np.ndarray | None
     posterior: Any
     order: np.ndarray
     n_rows: int
@@ -58,6 +64,11 @@ class FitRecord:
     def n_components(self) -> int:
         """Number of components."""
         return self.order.size
+
+    @property
+    def rows_are_all(self) -> bool:
+        """Whether `rows` are all that were fitted."""
+        return self.rows is not None and len(self.rows) == self.n_rows
 
     @property
     def block(self) -> QuadraticProduct:
@@ -125,6 +136,8 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         draws=None if draws is None else reorder(draws.parameters, order, axis=2),
         log_density=None if draws is None else draws.log_density - shift,
         sample_stats={} if draws is None else draws.stats or {},
+        permutation=None if draws is None else draws.permutation[..., order],
+        rows=_rows(prepared) if draws is not None or outcome.draws_from_posterior else None,
         posterior=outcome.posterior if outcome.draws_from_posterior else None,
         order=order,
         n_rows=prepared.source.n_rows,
@@ -140,6 +153,11 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         notes=(*prepared.notes, *_notes(outcome, np.exp(weights[order]) * total, widest)),
         seconds=seconds,
     )
+
+
+def _rows(prepared: Prepared) -> np.ndarray:
+    source = prepared.source if prepared.source.n_blocks == 1 else prepared.sample
+    return source.unpacked(0)
 
 
 def _restarts(outcome: Outcome, shift: float) -> list[dict[str, Any]]:

@@ -41,6 +41,12 @@ class Source:
         """One block of rows."""
         return RowBlock.from_packed(self._store.read(part))
 
+    def unpacked(self, part: int) -> np.ndarray:
+        """Rows of one block with their weights (n, columns + 1)."""
+        packed = np.asarray(self._store.read(part))
+        rows = packed.transpose(0, 2, 1).reshape(-1, packed.shape[1])
+        return rows[rows[:, 0] != 0]
+
     def digest(self) -> str:
         """A number of all rows that tells whether two sources hold the same."""
         found = hashlib.sha256()
