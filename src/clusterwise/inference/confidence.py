@@ -109,6 +109,8 @@ def _odds_of_error(gain: np.ndarray) -> np.ndarray:
     offsets = np.arange(-reach, reach + 1) * step / width
     both = np.concatenate([counts[::-1], counts])
     density = fftconvolve(both, np.exp(-0.5 * offsets**2), mode="same")[n_steps + 1 :]
+    if density.max() <= 0:  # all draws lie beyond the grid, thousands of widths from zero
+        return least
     density = np.maximum(density, 1e-12 * density.max())
     # f(0) = g(0); f(x) + f(-x) = 2 g(x); f(x) f(-x) = f(0)^2 at most.
     ratio = np.minimum(density[0] / density, 1)

@@ -16,6 +16,7 @@ MAX_RHAT = 1.01
 BAD_RHAT = 1.05
 MIN_ESS_PER_CHAIN = 100
 SURE = 0.9
+MOST_SWITCHED = 0.01
 
 _FLAGS = ("good", "caution", "bad")
 
@@ -43,6 +44,7 @@ def verdict(
     *,
     confidence: Confidence | None = None,
     modes: Sequence[Mode] = (),
+    switched: float = 0.0,
     divergences: int = 0,
     deepest_trees: int = 0,
 ) -> Verdict:
@@ -59,6 +61,8 @@ def verdict(
         How sure the relabelling is; components below 0.9 are named.
     modes
         Modes of the posterior; more than one is said.
+    switched
+        Share of the draws whose components an iterative relabelling would number otherwise.
     divergences
         Draws that ended in a divergence (NUTS).
     deepest_trees
@@ -104,6 +108,14 @@ def verdict(
                 f"{confidence.clusters[unsure].min():.2f}): the draws hardly tell them apart. Use "
                 "fewer components, or rely on quantities without labels: predictions, densities, "
                 "co-clustering.",
+            )
+        )
+    if switched > MOST_SWITCHED:
+        said.append(
+            (
+                2,
+                f"Labels switch: {_percent(switched)} of the draws number the components otherwise "
+                "than the others do, so averages over draws mix clusters. Use fit.relabel().",
             )
         )
     if divergences:

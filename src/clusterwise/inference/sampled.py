@@ -1,0 +1,246 @@
+"""What the draws of a fit say beyond their averages: diagnostics, labels, modes, partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from clusterwise.assembly.units import in_data_units
+from clusterwise.core.product import QuadraticProduct
+from clusterwise.inference.confidence import Confidence, confidence
+from clusterwise.inference.diagnostics import diagnose
+from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
+from clusterwise.inference.modes import Mode, modes
+from clusterwise.inference.partition import CredibleBall, credible_ball, point_partition
+from clusterwise.inference.reading import RowReader
+from clusterwise.inference.relabel import relabel
+from clusterwise.inference.similarity import label_counts, occupied_clusters
+from clusterwise.inference.verdict import Verdict, verdict
+
+_ROWS = 500
+_DRAWS = 500
+_MODE_DRAWS = 2000
+_PAIRS = 5
+_EMPTY = 0.5
+_SEED = 0
+_KEPT_NUMBERS = 2e7
+
+
+class Partition(NamedTuple):
+    """One partition of rows that stands for all draws, and how sure it is.
+
+    Attributes
+    ----------
+    labels
+        (n,) clusters from 0, the largest first; not the numbers of the components.
+    expected_loss
+        Average loss over the draws: bits of variation of information, or the share of pairs of
+        rows on which they disagree for Binder's loss.
+    loss
+        "vi" or "binder".
+    ball
+        The draws within the credible radius: its horizontal, upper and lower bounds are partitions.
+    n_clusters
+        Posterior probability of each number of clusters that have rows.
+    """
+
+    labels: np.ndarray
+    expected_loss: float
+    loss: str
+    ball: CredibleBall
+    n_clusters: pd.Series
+
+
+class DrawLabels(NamedTuple):
+    """How sure the numbers of the components that have rows are in the draws as they are.
+
+    `kept` are those components; `switched` is the share of draws that an iterative relabelling
+    would number otherwise.
+    """
+
+    sure: Confidence
+    kept: np.ndarray
+    switched: float
+
+
+@dataclass(frozen=True)
+class SampledMixture:
+    """Draws of a mixture's parameters in standard units, and rows to look at them by.
+
+    `parameters` and `log_density` lead with (chain, draw); `rows` (m, columns) are standardised.
+    """
+
+    reader: RowReader
+    block: QuadraticProduct
+    parameters: Any
+    log_density: np.ndarray | None
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Chains, and draws of each."""
+        chains, draws = np.shape(jax.tree.leaves(self.parameters)[0])[:2]
+        return chains, draws
+
+    def thinned(self, most: int) -> tuple[ScoredMixture, np.ndarray]:
+        """At most so many draws, evenly spread over the chains, and their places."""
+        total = int(np.prod(self.shape))
+        chosen = np.linspace(0, total - 1, min(total, most)).round().astype(int)
+        flat = jax.tree.map(lambda a: np.reshape(a, (total, *np.shape(a)[2:])), self.parameters)
+        some = jax.tree.map(lambda leaf: leaf[chosen], flat)
+        return ScoredMixture.from_draws(self.block, some), chosen
+
+    def memberships(self, mixture: ScoredMixture, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Probabilities (draws, b, k) of the components for successive rows."""
+        parts = self.reader.blocks(response=True)
+        size = mixture.rows_at_a_time()
+        for start in range(0, len(rows), size):
+            scores = mixture.scores(rows[start : start + size], parts)
+            yield np.exp(scores - log_sum_exp(scores)[..., None]).swapaxes(0, 1)
+
+    def labels(self, rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws (draws, n) of the component of each row."""
+        mixture, _ = self.thinned(most)
+        found = []
+        for probabilities in self.memberships(mixture, rows):
+            uniform = rng.random(probabilities.shape[:2])
+            below = np.cumsum(probabilities, axis=2)[..., :-1] <= uniform[..., None]
+            found.append(below.sum(axis=2, dtype=np.int32))
+        return np.concatenate(found, axis=1)
+
+    def permutation(self, method: str) -> np.ndarray:
+        """Relabelling (chain, draw, k) of the draws, from the components' present numbers."""
+        some = _spread(self.rows, _ROWS)
+        mixture, _ = self.thinned(int(np.prod(self.shape)))
+        # Averaged over the draws as they are, so that components keep their numbers.
+        reference = mixture.responsibilities(some, self.reader.blocks(response=True))
+        numbers = some.shape[0] * np.prod(self.shape) * reference.shape[1]
+        kept = [*self.memberships(mixture, some)] if numbers <= _KEPT_NUMBERS else None
+        found = relabel(lambda: kept or self.memberships(mixture, some), reference, method=method)
+        return found.permutation.reshape(*self.shape, -1)
+
+    @cached_property
+    def labels_of_draws(self) -> DrawLabels:
+        """How sure the draws' numbers of components are."""
+        some = _spread(self.rows, _ROWS)
+        mixture, _ = self.thinned(_DRAWS)
+        reference = mixture.responsibilities(some, self.reader.blocks(response=True))
+        blocks = [*self.memberships(mixture, some)]
+        found = relabel(lambda: blocks, reference, method="ecr")
+        kept = np.flatnonzero(found.average.sum(axis=0) > _EMPTY)
+        sure = confidence(found.match[:, kept][:, :, kept])
+        as_it_is = found.permutation[:, kept] == kept
+        right = sure.draws * as_it_is.all(axis=1)
+        own = sure._replace(
+            overall=float(right.mean()), clusters=sure.clusters * as_it_is.mean(axis=0), draws=right
+        )
+        return DrawLabels(own, kept, float(1 - as_it_is.all(axis=1).mean()))
+
+    def label_confidence(self) -> pd.Series:
+        """Probability that each component is numbered right in a draw; "overall" for all."""
+        sure, kept, _ = self.labels_of_draws
+        numbers = [*kept.tolist(), "overall"]
+        values = [*sure.clusters, sure.overall]
+        return pd.Series(values, pd.Index(numbers, name="component"), name="confidence")
+
+    def invariants(self) -> dict[str, np.ndarray]:
+        """Quantities (chain, draw, ...) that no renumbering of the components changes."""
+        rng = np.random.default_rng(_SEED)
+        found = {} if self.log_density is None else {"log density": self.log_density}
+        pairs = rng.choice(len(self.rows), (_PAIRS, 2), replace=len(self.rows) < 2 * _PAIRS)
+        rows = self.rows[pairs.ravel()]
+        mixture, _ = self.thinned(int(np.prod(self.shape)))
+        resp = np.concatenate(list(self.memberships(mixture, rows)), axis=1)
+        resp = resp.reshape(*self.shape, _PAIRS, 2, -1)
+        found["rows together"] = (resp[..., 0, :] * resp[..., 1, :]).sum(axis=-1)
+        density = log_sum_exp(mixture.scores(rows[::2], self.reader.blocks(response=True)))
+        found["log density of row"] = density.T.reshape(*self.shape, _PAIRS)
+        return found
+
+    def diagnostics(self) -> pd.DataFrame:
+        """R-hat, effective sample sizes and Monte Carlo errors; see `diagnose`."""
+        values = in_data_units(self.reader.layout, self.parameters)
+        k = range(values.weights.shape[-1])
+        components: dict[str, np.ndarray] = {"weight": values.weights}
+        coords: dict[str, list[Any]] = {"weight": [k]}
+        several = len(self.reader.responses) > 1
+        for part, own in zip(self.reader.layout.parts, values.parts, strict=True):
+            if part.is_response:
+                prefix = f"{part.names[0]}: " if several else ""
+                kept = list(part.kept_terms)
+                components[f"{prefix}coefficient"] = own.coefficients[..., kept, 0]
+                coords[f"{prefix}coefficient"] = [k, [part.terms[j] for j in kept]]
+                components[f"{prefix}sigma"] = np.sqrt(own.covariance[..., 0, 0])
+                coords[f"{prefix}sigma"] = [k]
+            else:
+                names = [part.names[j] for j in part.kept_names]
+                components[f"mean of {', '.join(names)}"] = own.coefficients[..., 0, :]
+                coords[f"mean of {', '.join(names)}"] = [k, names]
+        invariants = self.invariants()
+        if not np.all(values.concentration == values.concentration.flat[0]):
+            invariants["concentration"] = values.concentration
+        return diagnose(components, invariants, coords=coords)
+
+    @cached_property
+    def modes(self) -> list[Mode]:
+        """Modes that the draws fall into, by the components that have rows."""
+        kept = self.labels_of_draws.kept
+        values = in_data_units(self.reader.layout, self.parameters)
+        chains, draws = self.shape
+        step = max(1, chains * draws // _MODE_DRAWS)
+        features = [np.log(values.weights)[..., None]]
+        for own in values.parts:
+            features.append(own.coefficients.reshape(*own.coefficients.shape[:3], -1))
+            variances = np.diagonal(own.covariance, axis1=-2, axis2=-1)
+            features.append(np.log(variances))
+        joined = np.concatenate(features, axis=-1)[:, ::step][:, :, kept]
+        log_density = self.log_density
+        assert log_density is not None
+        return modes(
+            joined.reshape(-1, *joined.shape[2:]),
+            log_density[:, ::step].ravel(),
+            np.repeat(np.arange(chains), joined.shape[1]),
+        )
+
+    def verdict(self, table: pd.DataFrame, stats: dict[str, np.ndarray]) -> Verdict:
+        """What to make of the draws, in words."""
+        sure, kept, switched = self.labels_of_draws
+        in_rows = table["component"].isna() | table["component"].isin(kept.tolist())
+        shown = pd.DataFrame(table[in_rows])
+        shown.attrs.update(table.attrs)
+        # Numbers of components in the sentences are places in what it is given.
+        whole = np.ones(jax.tree.leaves(self.parameters)[0].shape[2])
+        whole[kept] = sure.clusters
+        return verdict(
+            shown,
+            confidence=sure._replace(clusters=whole),
+            modes=self.modes,
+            switched=switched,
+            divergences=int(np.sum(stats.get("diverging", 0))),
+            deepest_trees=int(np.sum(stats.get("reached_max_treedepth", 0))),
+        )
+
+    def partition(
+        self, rows: np.ndarray, loss: str, level: float, most: int, rng: np.random.Generator
+    ) -> Partition:
+        """The partition of least expected loss over draws of all rows' labels."""
+        drawn = self.labels(rows, most, rng)
+        best = point_partition(drawn, loss=loss)
+        k = np.shape(jax.tree.leaves(self.parameters)[0])[2]
+        return Partition(
+            best.labels,
+            best.expected_loss,
+            loss,
+            credible_ball(drawn, best.labels, level=level, loss=loss),
+            occupied_clusters(label_counts(drawn, k=k)),
+        )
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)]
