@@ -37,7 +37,12 @@ if TYPE_CHECKING:
         NormalInverseWishart,
     )
     from clusterwise.responses.gaussian import Gaussian
-    from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
+    from clusterwise.weights.specification import (
+        Dirichlet,
+        DirichletProcess,
+        KnownWeights,
+        PitmanYor,
+    )
 
 __all__ = [
     "EM",
@@ -57,6 +62,7 @@ __all__ = [
     "Gaussian",
     "GaussianCovariates",
     "Gibbs",
+    "KnownWeights",
     "MemoizedVI",
     "MixtureOfRegressions",
     "Model",
@@ -83,7 +89,7 @@ _HOMES = {
     "model": "Model",
     "posteriors.specification": "Gamma Normal NormalInverseGamma NormalInverseWishart",
     "responses.gaussian": "Gaussian",
-    "weights.specification": "Dirichlet DirichletProcess PitmanYor",
+    "weights.specification": "Dirichlet DirichletProcess KnownWeights PitmanYor",
 }
 _LATER = {
     "ClusterwiseClassifier": "a Bernoulli or categorical response",

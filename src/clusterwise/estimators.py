@@ -107,7 +107,7 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
         Covariance of X in each cluster; of use with `covariates=True` only.
     weights : str or weights object, default="dirichlet"
         "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
-        `PitmanYor`.
+        `PitmanYor`, `KnownWeights`.
     engine : str or engine, default="vi"
         "em", "vi", "svi", "memoized" or "gibbs", or a configured one: `EM`, `VI`, `SVI`,
         `MemoizedVI`, `Gibbs`.

@@ -38,7 +38,12 @@ from clusterwise.posteriors.specification import (
 from clusterwise.record import FitRecord
 from clusterwise.regression.free import is_distribution
 from clusterwise.responses.gaussian import Gaussian
-from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
+from clusterwise.weights.specification import (
+    Dirichlet,
+    DirichletProcess,
+    KnownWeights,
+    PitmanYor,
+)
 
 SCHEMA = 1
 _JSON = "model.json"
@@ -54,6 +59,7 @@ _SPECIFICATIONS = {
         Gamma,
         Gaussian,
         GaussianCovariates,
+        KnownWeights,
         Normal,
         NormalInverseGamma,
         NormalInverseWishart,
@@ -86,6 +92,8 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
     arrays = {"history": record.history, "order": record.order}
     arrays |= _flatten("parameters", record.parameters)
     arrays |= _flatten("moments", record.moments)
+    if record.optima is not None:
+        arrays |= _flatten("optima", record.optima)
     if record.posterior is not None:
         arrays |= _flatten("posterior", record.posterior)
     elif record.draws is not None:
@@ -274,6 +282,7 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
         order=arrays["order"],
         history=arrays["history"],
         restarts=document["restarts"],
+        optima=_parameters("optima", layout, arrays) if "optima.0.0" in arrays else None,
         notes=tuple(document["notes"]),
         **{name: document[name] for name in _SCALARS},
     )

@@ -60,7 +60,7 @@ class Model:
         for the conditional model p(y | x).
     weights
         "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
-        `PitmanYor`.
+        `PitmanYor`, `KnownWeights`.
     shared, coefficients, groups, offset, trials
         Not supported by this version; anything but the default is an error.
     sample_weight
@@ -110,7 +110,7 @@ class Model:
                     f"{name} at {default!r}."
                 )
         _check_components(self.n_components)
-        resolve_weights(self.weights)
+        resolve_weights(self.weights, self.n_components)
         self._check_prior()
 
     def _check_prior(self) -> None:
@@ -332,7 +332,7 @@ class Model:
             self.n_components,
             tuple(responses),
             densities,
-            resolve_weights(self.weights),
+            resolve_weights(self.weights, self.n_components),
             priors,
             flat,
             self.sample_weight,

@@ -31,7 +31,8 @@ class FitRecord:
     `posterior`, in the engine's own order, of which draws are made when they are asked for.
     `permutation[..., l]` is the sampler's label of component l. `rows` (m, columns + 1) are the
     standardised rows with their weights where there is a posterior: all of them if one block holds
-    them (`rows_are_all`), else a sample.
+    them (`rows_are_all`), else a sample. `optima`, leading with (optimum,), are the modes that
+    `restarts` tells of; None in fits saved by version 0.1.
     """
 
     engine: str
@@ -57,6 +58,7 @@ class FitRecord:
     n_iter: int
     history: np.ndarray
     restarts: list[dict[str, Any]]
+    optima: ProductParameters | None
     notes: tuple[str, ...]
     seconds: float
 
@@ -93,7 +95,12 @@ class FitRecord:
         if self.draws is None:
             return None
         drawn = in_data_units(self.layout, self.draws)
-        return jax.tree.map(lambda leaf: leaf.std(axis=(0, 1)), drawn)
+        return jax.tree.map(_spread_of_draws, drawn)
+
+
+def _spread_of_draws(leaf: np.ndarray) -> np.ndarray:
+    # What is known varies by the rounding of its average alone.
+    return np.where(np.ptp(leaf, axis=(0, 1)) > 0, leaf.std(axis=(0, 1)), 0.0)
 
 
 @Program
@@ -150,6 +157,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         n_iter=outcome.n_iter,
         history=outcome.history - shift,
         restarts=_restarts(outcome, shift),
+        optima=_optima(outcome),
         notes=(*prepared.notes, *_notes(outcome, np.exp(weights[order]) * total, widest)),
         seconds=seconds,
     )
@@ -175,6 +183,15 @@ def _restarts(outcome: Outcome, shift: float) -> list[dict[str, Any]]:
         }
         for optimum in outcome.optima
     ]
+
+
+def _optima(outcome: Outcome) -> ProductParameters:
+    modes = [optimum.parameters for optimum in outcome.optima]
+    ordered = [
+        reorder(mode, np.argsort(-np.asarray(mode.parts[0].log_weights), kind="stable"), axis=0)
+        for mode in modes
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *ordered)
 
 
 def _notes(outcome: Outcome, rows: np.ndarray, n_coefficients: int) -> list[str]:

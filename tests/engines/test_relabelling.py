@@ -29,6 +29,20 @@ def test_match_is_the_best_permutation(match):
         assert np.isclose(total, best, rtol=1e-12, atol=1e-9)
 
 
+@given(scores, st.integers(0, 5))
+def test_only_components_of_one_group_change_places(match, seed):
+    k = match.shape[-1]
+    groups = np.random.default_rng(seed).integers(3, size=k)
+    found = match_components(match, groups)
+    allowed = [o for o in itertools.permutations(range(k)) if (groups[list(o)] == groups).all()]
+    for chain, draw in np.ndindex(2, 3):
+        own = match[chain, draw]
+        best = max(sum(own[order[j], j] for j in range(k)) for order in allowed)
+        chosen = found[chain, draw]
+        assert tuple(chosen) in allowed
+        assert np.isclose(sum(own[chosen[j], j] for j in range(k)), best, rtol=1e-12, atol=1e-9)
+
+
 def test_permutation_reorders_components_and_leaves_what_they_share():
     rng = np.random.default_rng(1)
     permutation = np.stack([[rng.permutation(3) for _ in range(4)] for _ in range(2)])

@@ -36,7 +36,12 @@ from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.sources.source import Source
 from clusterwise.sources.store import AbstractStore, MemoryStore
 from clusterwise.weights.mixing import MixingWeights
-from clusterwise.weights.specification import Dirichlet, DirichletProcess, PitmanYor
+from clusterwise.weights.specification import (
+    Dirichlet,
+    DirichletProcess,
+    KnownWeights,
+    PitmanYor,
+)
 
 N_COLUMNS = 5
 N_CLUSTERS = 3
@@ -211,6 +216,25 @@ def _sticks(specification: DirichletProcess | PitmanYor) -> Part:
     )
 
 
+def _known_weights() -> Part:
+    """Weights proportional to k + 1, k, ..., 2."""
+
+    def weights(k: int) -> np.ndarray:
+        return np.arange(k + 1, 1, -1) / np.arange(k + 1, 1, -1).sum()
+
+    def log_marginal(values: np.ndarray, labels: np.ndarray, k: int) -> float:
+        return float(np.log(weights(k))[labels].sum())
+
+    return Part(
+        MixingWeights(),
+        lambda k: KnownWeights(weights(k)).prior(k, flat=False),
+        lambda k: KnownWeights(weights(k)).prior(k, flat=True),
+        lambda rng, k: Weights(jnp.asarray(np.log(weights(k))), jnp.zeros(())),
+        _log_weights,
+        log_marginal,
+    )
+
+
 # Linear Gaussian parts
 
 
@@ -370,6 +394,7 @@ PARTS: dict[str, Part] = {
     "dirichlet process": _sticks(DirichletProcess(Gamma(2.0, 1.0))),
     "dirichlet process, known": _sticks(DirichletProcess(1.7)),
     "pitman-yor": _sticks(PitmanYor(0.3, Gamma(2.0, 1.0))),
+    "known weights": _known_weights(),
     "response": _linear((0, 1, 2), (3,), "full"),
     "second response": _linear((0, 1, 2), (4,), "full"),
     "shared sigma": _linear((0, 1), (4,), "full", shared=True),
@@ -397,7 +422,7 @@ CASES: dict[str, Case] = {
     "known": _case("dirichlet process, known", "known sigma", "known covariance"),
     "diagonal": _case("dirichlet", "shared sigma", "diagonal covariates"),
     "spherical": _case("dirichlet", "second response", "spherical covariates"),
-    "tied": _case("dirichlet", "bivariate response", "tied covariates"),
+    "tied": _case("known weights", "bivariate response", "tied covariates"),
     "joint": _case("dirichlet process", "response", "shared sigma", "full covariates"),
 }
 

@@ -182,6 +182,9 @@ def test_concentration_draws_and_mean(name, discount):
 def test_weight_draws(name):
     posterior, _, draws = drawn(name)
     weights = np.exp(np.asarray(draws.log_weights))
+    if name == "known weights":
+        np.testing.assert_allclose(weights, np.tile([4 / 9, 3 / 9, 2 / 9], (N_DRAWS, 1)))
+        return
     if name == "dirichlet":
         alpha = np.asarray(posterior.alpha)
         for j, own in enumerate(alpha):

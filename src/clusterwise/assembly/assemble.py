@@ -15,7 +15,7 @@ from clusterwise.engines.problem import Problem
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
 from clusterwise.regression.free import is_free
-from clusterwise.weights.specification import Dirichlet
+from clusterwise.weights.specification import Dirichlet, KnownWeights
 
 
 class Assembled(NamedTuple):
@@ -91,7 +91,7 @@ def _is_number(text: str) -> bool:
 def count_parameters(spec: Specification, prepared: Prepared) -> int:
     """Free parameters: weights, identified coefficients, dispersions."""
     k = spec.n_components
-    total = k - 1
+    total = spec.weights.n_parameters(k)
     for part in prepared.layout.parts:
         total += k * len(part.regressors) * len(part.responses)
     for response in spec.responses:
@@ -126,7 +126,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
     n_parameters = count_parameters(spec, prepared)
     # The truncation of a process is no claim that so many clusters exist.
     claimed = n_parameters
-    if not isinstance(spec.weights, Dirichlet) and not spec.flat:
+    if not isinstance(spec.weights, (Dirichlet, KnownWeights)) and not spec.flat:
         claimed = count_parameters(spec._replace(n_components=1), prepared)
     if encoder.n_rows < claimed:
         raise OptionError(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clusterwise.core.assignment import drawn_totals
 from clusterwise.core.block import (
@@ -92,6 +92,14 @@ class ProductPosterior(AbstractPosterior):
     """Independent posteriors of the blocks of a product."""
 
     parts: tuple[Any, ...]
+
+    @property
+    def label_groups(self) -> Int[np.ndarray, " k"]:
+        """Group of each component: those of one group may change their numbers.
+
+        Weights, which come first, tell components apart; other priors are the same for all.
+        """
+        return self.parts[0].label_groups
 
     def moments(self) -> tuple[Any, ...]:
         return tuple(part.moments() for part in self.parts)

@@ -391,7 +391,7 @@ def _outcome(problem: Problem, found: Found, result: AscentResult, *, variationa
     log_likelihood, entropy = evaluate(problem, at_mode)
     optima = found.optima
     if result is not found.best:
-        optima = _from_sample(problem, optima, result.objective, log_likelihood)
+        optima = _from_sample(problem, optima, parameters, result.objective, log_likelihood)
     return Outcome(
         posterior=result.posterior,
         parameters=parameters,
@@ -410,12 +410,16 @@ def _outcome(problem: Problem, found: Found, result: AscentResult, *, variationa
 
 
 def _from_sample(
-    problem: Problem, optima: list[Optimum], objective: float, log_likelihood: float
+    problem: Problem,
+    optima: list[Optimum],
+    parameters: Any,
+    objective: float,
+    log_likelihood: float,
 ) -> list[Optimum]:
     """Optima of the sample for as many rows as there are; only the chosen one was finished."""
     scale = problem.source.total_weight / problem.sample.total_weight
     return [
-        optimum._replace(objective=objective, log_likelihood=log_likelihood)
+        optimum._replace(parameters=parameters, objective=objective, log_likelihood=log_likelihood)
         if optimum.chosen
         else optimum._replace(
             objective=optimum.objective * scale,

@@ -133,5 +133,7 @@ def run_gibbs(
         checkpoint=checkpoint,
     )
     at_pivot = source.sum(partial(expectation_program, block, pivot))
-    parameters, permutation = relabel_to_pivot(block, at_pivot.statistics, drawn.parameters)
+    parameters, permutation = relabel_to_pivot(
+        block, at_pivot.statistics, drawn.parameters, prior.label_groups
+    )
     return Draws(parameters, drawn.log_density, permutation)

@@ -253,7 +253,9 @@ def run_nuts(
         checkpoint=checkpoint,
     )
     totals = source.sum(partial(expectation_program, block, pivot))
-    parameters, permutation = relabel_to_pivot(block, totals.statistics, drawn.parameters)
+    parameters, permutation = relabel_to_pivot(
+        block, totals.statistics, drawn.parameters, prior.label_groups
+    )
     steps = drawn.stats["n_steps"]
     depth = np.ceil(np.log2(steps + 1)).astype(int)
     return Draws(parameters, drawn.log_density, permutation, drawn.stats | {"tree_depth": depth})

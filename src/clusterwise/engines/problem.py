@@ -36,12 +36,12 @@ class Problem(NamedTuple):
 
 
 class Optimum(NamedTuple):
-    """One optimum: where it is, how many starts reached it, from which recipes.
+    """One optimum: where its mode is, how many starts reached it, from which recipes.
 
     One that was not `finished` was left on the sample, being far from the best there.
     """
 
-    posterior: Any
+    parameters: Any
     objective: float
     log_likelihood: float
     reached: int

@@ -25,7 +25,7 @@ def _match_program(
 
 
 def relabel_to_pivot(
-    block: AbstractBlock, statistics: Statistics, parameters: PyTree
+    block: AbstractBlock, statistics: Statistics, parameters: PyTree, groups: np.ndarray
 ) -> tuple[PyTree, np.ndarray]:
     """Give the components of each draw the places where the pivot's rows fit them best.
 
@@ -37,6 +37,9 @@ def relabel_to_pivot(
         Statistics of the rows under the pivot's memberships.
     parameters
         Draws with leading axes (chain, draw).
+    groups
+        (k,) group of each component; only components of one group change places, for they alone
+        differ by their numbers and nothing else.
 
     Returns
     -------
@@ -45,20 +48,22 @@ def relabel_to_pivot(
 
     def chain(number: int) -> np.ndarray:
         draws = jax.tree.map(lambda leaf: leaf[number], parameters)
-        return match_components(np.asarray(_match_program(block, statistics, draws)))
+        return match_components(np.asarray(_match_program(block, statistics, draws)), groups)
 
     n_chains = jax.tree.leaves(parameters)[0].shape[0]
     permutation = np.stack(parallel_map(chain, range(n_chains)))
     return permute(parameters, permutation), permutation
 
 
-def match_components(match: np.ndarray) -> np.ndarray:
+def match_components(match: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
     """Assign the components of each draw to a pivot's.
 
     Parameters
     ----------
     match
         (..., k, l): how well the rows of a draw's component k fit the pivot's l.
+    groups
+        (k,) group of each component, within which it may go to another place; None: all are one.
 
     Returns
     -------
@@ -67,6 +72,8 @@ def match_components(match: np.ndarray) -> np.ndarray:
     from scipy.optimize import linear_sum_assignment
 
     k = match.shape[-1]
+    if groups is not None:
+        match = np.where(groups[:, None] == groups, match, -np.inf)
     flat = match.reshape(-1, k, k)
     best = flat.argmax(axis=1)
     # Where each pivot component prefers another one, preferences are already the solution.

@@ -296,7 +296,7 @@ def _optimum(
     finished: bool = True,
 ) -> Optimum:
     return Optimum(
-        run.result.posterior,
+        run.parameters,
         run.result.objective,
         log_likelihood,
         len(run.recipes),

@@ -25,6 +25,7 @@ from clusterwise.posteriors.covariance import (
     KnownCovariance,
 )
 from clusterwise.posteriors.dirichlet import DirichletPosterior
+from clusterwise.posteriors.known_weights import KnownWeightsPosterior
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.regression.free import FreePrior
 
@@ -190,6 +191,8 @@ def _sample(name: str, distribution: dist.Distribution) -> Array:
 
 
 def _sample_weights(prior: Any, k: int) -> Array:
+    if isinstance(prior, KnownWeightsPosterior):
+        return jnp.exp(jnp.asarray(prior.log_weights))
     if isinstance(prior, DirichletPosterior):
         return _sample("weights", dist.Dirichlet(jnp.asarray(prior.alpha)))
     gamma = prior.concentration

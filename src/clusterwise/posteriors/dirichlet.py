@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import digamma, gammaln, polygamma
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clusterwise.core.arrays import constant
 from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
@@ -73,6 +73,11 @@ class DirichletPosterior(AbstractPosterior):
     """Dirichlet(alpha)."""
 
     alpha: Float[Array, " k"]
+
+    @property
+    def label_groups(self) -> Int[np.ndarray, " k"]:
+        """Components of one group, here all, may change their numbers."""
+        return np.zeros(self.alpha.shape[0], int)
 
     def updated(self, count: Float[Array, " k"], moments: WeightMoments) -> Self:
         """Posterior after these counts."""

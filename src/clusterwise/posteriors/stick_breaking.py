@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import betaln, digamma, gammaln, polygamma
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clusterwise.core.block import AbstractCoordinates, AbstractPosterior
 from clusterwise.posteriors.coordinates import Location
@@ -98,6 +98,11 @@ class StickBreakingPosterior(AbstractPosterior):
     discount: Float[Array, ""]
     concentration: ConcentrationPrior
     current: Float[Array, ""]
+
+    @property
+    def label_groups(self) -> Int[np.ndarray, " k"]:
+        """Components of one group, here all, may change their numbers."""
+        return np.zeros(self.count.shape[0], int)
 
     def updated(self, count: Float[Array, " k"], moments: WeightMoments) -> Self:
         """Posterior after these counts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 from clusterwise.core.arrays import constant
 from clusterwise.core.errors import OptionError
 from clusterwise.posteriors.dirichlet import DirichletPosterior
+from clusterwise.posteriors.known_weights import KnownWeightsPosterior
 from clusterwise.posteriors.specification import Gamma, Numbers, check_positive
 from clusterwise.posteriors.stick_breaking import ConcentrationPrior, StickBreakingPosterior
 
 _FLAT = 1e-9
 _VAGUEST = 0.5
 _SHARPEST = 100.0
+_SUM = 1e-6
 _DEFAULT_CONCENTRATION = Gamma(1.0, 1.0)
 
 
@@ -26,6 +29,10 @@ class AbstractWeights(ABC):
     @abstractmethod
     def prior(self, n_components: int, flat: bool) -> Any:
         """The prior as a posterior before any row."""
+
+    @abstractmethod
+    def n_parameters(self, n_components: int) -> int:
+        """How many of the weights are free."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,9 @@ class Dirichlet(AbstractWeights):
     def prior(self, n_components: int, flat: bool) -> DirichletPosterior:
         value = _FLAT if flat else float(np.asarray(self.concentration))
         return DirichletPosterior(constant(np.full(n_components, value)))
+
+    def n_parameters(self, n_components: int) -> int:
+        return n_components - 1
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,9 @@ class PitmanYor(AbstractWeights):
     def prior(self, n_components: int, flat: bool) -> StickBreakingPosterior:
         return _stick_breaking(n_components, self.discount, self.concentration)
 
+    def n_parameters(self, n_components: int) -> int:
+        return n_components - 1
+
 
 @dataclass(frozen=True)
 class DirichletProcess(AbstractWeights):
@@ -122,6 +135,60 @@ class DirichletProcess(AbstractWeights):
     def prior(self, n_components: int, flat: bool) -> StickBreakingPosterior:
         return _stick_breaking(n_components, 0.0, self.concentration)
 
+    def n_parameters(self, n_components: int) -> int:
+        return n_components - 1
+
+
+@dataclass(frozen=True)
+class KnownWeights(AbstractWeights):
+    """Weights that are given, not estimated.
+
+    Components are numbered by weight, the largest first, so that `weights` are sorted. Where
+    weights differ the numbers of the components mean something: draws are not relabelled across
+    them, and a fit with the clusters the other way round is an optimum of its own.
+
+    Parameters
+    ----------
+    weights
+        A positive number for each component, summing to one.
+
+    Raises
+    ------
+    OptionError
+        Where they are not positive, do not sum to one within 1e-6, or are not `n_components`.
+
+    Examples
+    --------
+    >>> import numpy as np, clusterwise as cw
+    >>> weights = cw.KnownWeights((0.3, 0.7))
+    >>> weights.weights
+    (0.7, 0.3)
+    >>> x = np.random.default_rng(0).normal(np.repeat([-3, 3], [60, 140]))
+    >>> model = cw.Model(covariates="x", weights=weights)
+    >>> model.fit({"x": x}, engine="em", random_state=0).means["x"].round().tolist()
+    [3.0, -3.0]
+    """
+
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        check_positive("KnownWeights", weights=self.weights)
+        given = np.asarray(self.weights, float)
+        if given.ndim != 1 or not abs(given.sum() - 1) <= _SUM:
+            raise OptionError(
+                f"KnownWeights(weights={self.weights!r}) must be a sequence of numbers that sum to "
+                "one, a weight for each component."
+            )
+        # Frozen; the numbers of components follow from the weights.
+        object.__setattr__(self, "weights", tuple(np.sort(given)[::-1].tolist()))
+
+    def prior(self, n_components: int, flat: bool) -> KnownWeightsPosterior:
+        weights = np.asarray(self.weights)
+        return KnownWeightsPosterior(constant(np.log(weights / weights.sum())))
+
+    def n_parameters(self, n_components: int) -> int:
+        return 0
+
 
 WEIGHTS: dict[str, type[AbstractWeights]] = {
     "dirichlet": Dirichlet,
@@ -130,8 +197,13 @@ WEIGHTS: dict[str, type[AbstractWeights]] = {
 }
 
 
-def resolve_weights(weights: str | AbstractWeights) -> AbstractWeights:
-    """Weights from their name, or as they were configured."""
+def resolve_weights(weights: str | AbstractWeights, n_components: int) -> AbstractWeights:
+    """Weights from their name, or as they were configured for so many components."""
+    if isinstance(weights, KnownWeights) and len(weights.weights) != n_components:
+        raise OptionError(
+            f"weights={weights!r} are {len(weights.weights)} weights for "
+            f"n_components={n_components}; give one for each component."
+        )
     if isinstance(weights, AbstractWeights):
         return weights
     if weights not in WEIGHTS:

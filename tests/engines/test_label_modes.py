@@ -1,0 +1,174 @@
+"""Where known weights are unequal the numbers of components mean something.
+
+Two normals of known weights (.3, .7), means (-1, 2), sd 1: besides the true one there is a mode in
+which the weights lie on the wrong sides (Marin, Mengersen and Robert 2005, Handbook of
+Statistics 25).
+"""
+
+from functools import cache, partial
+
+import jax
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+import clusterwise as cw
+from clusterwise.assembly.assemble import assemble
+from clusterwise.assembly.units import in_data_units
+from clusterwise.core.random import random_key
+from clusterwise.core.runtime import double_precision
+from clusterwise.engines.gibbs import run_gibbs
+from clusterwise.engines.step import expectation_program
+from clusterwise.frames.table import open_table
+from clusterwise.inference.modes import modes
+from clusterwise.inference.optima import optima_table
+
+WEIGHTS = (0.3, 0.7)
+# Means of the components of weight .7 and .3.
+TRUE, WRONG = (2.0, -1.0), (0.0, 2.3)
+NORMALS = [cw.GaussianCovariates("x", covariance=1.0)]
+MODEL = cw.Model(covariates=NORMALS, weights=cw.KnownWeights(WEIGHTS))
+GIBBS = cw.Gibbs(num_warmup=100, num_samples=250, num_chains=2)
+
+
+def simulated(weights=WEIGHTS, n=500):
+    rng = np.random.default_rng(5)
+    means = np.where(rng.random(n) < weights[0], -1.0, 2.0)
+    return {"x": means + rng.normal(size=n)}
+
+
+@cache
+def fitted(engine):
+    return MODEL.fit(simulated(), engine=GIBBS if engine == "gibbs" else engine, random_state=0)
+
+
+def optima(fit):
+    record = fit._record
+    return optima_table(record.layout, record.optima, record.restarts)
+
+
+def maximum(start):
+    """SciPy's optimum from there: means of the components of weight .7 and .3, log likelihood."""
+    x = simulated()["x"][:, None]
+
+    def loss(means):
+        return -np.log(stats.norm.pdf(x, means) @ np.array([0.7, 0.3])).sum()
+
+    found = optimize.minimize(loss, start, tol=1e-10)
+    return found.x, -found.fun
+
+
+def test_the_wrong_way_round_is_an_optimum_of_its_own():
+    fit = cw.Model(covariates=NORMALS, weights=cw.KnownWeights(WEIGHTS), prior="flat").fit(
+        simulated(), engine="em", random_state=0
+    )
+    table = optima(fit)
+    starts = {0: TRUE, 1: WRONG}
+    assert table.index.get_level_values("optimum").unique().tolist() == [0, 1]
+    for number, start in starts.items():
+        means, log_likelihood = maximum(start)
+        own = table.loc[number]
+        np.testing.assert_allclose(own["mean of x"], means, atol=1e-4)
+        np.testing.assert_allclose(own["weight"], [0.7, 0.3])
+        np.testing.assert_allclose(own["log_likelihood"], log_likelihood, atol=1e-6)
+        assert own["chosen"].tolist() == [number == 0] * 2
+    np.testing.assert_allclose(table.loc[1, "mean of x"], [0.0, 2.3], atol=0.5)
+    assert fit.n_parameters == 2
+
+
+@pytest.mark.parametrize("engine", ["vi", "gibbs"])
+def test_posteriors_list_both_modes(engine):
+    fit = fitted(engine)
+    np.testing.assert_allclose(fit.means["x"], maximum(TRUE)[0], atol=0.1)
+    np.testing.assert_allclose(fit.weights, [0.7, 0.3])
+    table = optima(fit)
+    assert len(table) == 4
+    np.testing.assert_allclose(table.loc[1, "mean of x"], maximum(WRONG)[0], atol=0.1)
+    assert fit.restarts["log_likelihood"].tolist() == pytest.approx(
+        [maximum(TRUE)[1], maximum(WRONG)[1]], abs=0.1
+    )
+    assert fit._record.standard_deviations().weights.tolist() == [0, 0]
+
+
+def test_draws_keep_their_labels_and_a_saved_fit_its_optima(tmp_path):
+    fit = fitted("gibbs")
+    np.testing.assert_array_equal(fit._record.permutation, np.tile([0, 1], (2, 250, 1)))
+    fit.save(tmp_path / "fit")
+    again = cw.load(tmp_path / "fit")
+    assert again.model == fit.model
+    assert optima(again).equals(optima(fit))
+
+
+@cache
+@double_precision
+def chains_from(start, pivot, weights=WEIGHTS):
+    """Draws, log density and permutation of chains that start at one optimum, with a pivot."""
+    model = cw.Model(covariates=NORMALS, weights=cw.KnownWeights(weights))
+    spec, rng = model.specification(), np.random.default_rng(0)
+    found = assemble(spec, open_table(simulated()), rng)
+    problem, prior, fit = found.problem, found.problem.prior, fitted("vi")
+    at = {}
+    for place in (start, pivot):
+        order = [1, 0] if place == "swapped" else [0, 1]
+        number = 1 if place == "second" else 0
+        point = jax.tree.map(lambda leaf, i=number: leaf[i], fit._record.optima)
+        means = point.parts[1].coefficients[order]
+        weight, normals = prior.mode().parts[0], point.parts[1]
+        point = type(point)((weight, type(normals)(means, normals.covariance)))
+        totals = problem.source.sum(partial(expectation_program, problem.block, point.moments()))
+        at[place] = problem.block.posterior(totals.statistics, prior, prior.moments())
+    draws = run_gibbs(
+        problem.block, prior, problem.source, at[start], at[pivot].moments(),
+        num_warmup=100, num_samples=250, num_chains=2, key=random_key(1), progress=lambda *_: None,
+    )  # fmt: skip
+    values = in_data_units(found.prepared.layout, draws.parameters)
+    features = np.stack([values.parts[0].coefficients[..., 0, 0], values.weights], axis=-1)
+    return features.reshape(500, 2, 2), draws.log_density.ravel(), draws.permutation
+
+
+def test_chains_at_the_second_mode_are_a_second_mode():
+    first, second = chains_from("first", "first"), chains_from("second", "first")
+    np.testing.assert_array_equal(second[2], np.tile([0, 1], (2, 250, 1)))
+    features, density = (np.concatenate([first[i], second[i]]) for i in (0, 1))
+    found = modes(features, density, np.repeat(np.arange(4), 250))
+    assert [mode.chains.tolist() for mode in found] == [[1, 1, 0, 0], [0, 0, 1, 1]]
+    true, wrong = maximum(TRUE)[0], maximum(WRONG)[0]
+    np.testing.assert_allclose(found[0].centre, np.column_stack([true, [0.7, 0.3]]), atol=0.15)
+    np.testing.assert_allclose(found[1].centre, np.column_stack([wrong, [0.7, 0.3]]), atol=0.15)
+    assert len(modes(first[0], first[1], np.repeat([0, 1], 250))) == 1
+
+
+def test_equal_weights_leave_numbers_without_meaning():
+    features, _, permutation = chains_from("swapped", "first", (0.5, 0.5))
+    np.testing.assert_array_equal(permutation, np.tile([1, 0], (2, 250, 1)))
+    means = features[..., 0].mean(axis=0)
+    assert means[0] > 1
+    assert means[1] < 0
+
+
+def test_a_numpyro_program_has_no_site_for_what_is_known():
+    from numpyro import handlers
+
+    trace = handlers.trace(handlers.seed(MODEL.numpyro(simulated()), 0)).get_trace()
+    assert [site for site in trace if trace[site]["type"] == "sample"] == ["means", "obs"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ((0.3, 0.6), "weights.*sum to one"),
+        ((1.2, -0.2), "weights.*positive"),
+        ((0.5, np.nan), "weights.*positive"),
+        (("a", "b"), "weights.*numbers"),
+        (1.0, "weights.*sequence"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights, message):
+    with pytest.raises(cw.OptionError, match=message):
+        cw.KnownWeights(weights)
+
+
+def test_there_is_a_weight_for_each_component():
+    with pytest.raises(cw.OptionError, match="2 weights for n_components=3"):
+        cw.Model("y ~ x", n_components=3, weights=cw.KnownWeights(WEIGHTS))
+    assert cw.KnownWeights(np.array([0.2, 0.5, 0.3 + 1e-7])).weights[0] == 0.5
