@@ -117,7 +117,7 @@ def run_numpyro(
     )
 
 
-def run_clusterwise(data: pd.DataFrame, num_warmup: int = 200, num_samples: int = 10_000) -> Draws:
+def run_clusterwise(data: pd.DataFrame, num_warmup: int = 200, num_samples: int = 20_000) -> Draws:
     """Fit the same model, with the same priors, by Gibbs sampling."""
     import clusterwise as cw
 
@@ -134,7 +134,7 @@ def run_clusterwise(data: pd.DataFrame, num_warmup: int = 200, num_samples: int 
             "covariates": cw.Normal(mean=0, covariance=10),
         },
     )
-    engine = cw.Gibbs(num_warmup=num_warmup, num_samples=num_samples, num_chains=8)
+    engine = cw.Gibbs(num_warmup=num_warmup, num_samples=num_samples, num_chains=4)
     posterior = model.fit(data, engine=engine, random_state=42).posterior["posterior"].dataset
     first = ("chain", "draw", "component")
     return Draws(
