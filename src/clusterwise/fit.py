@@ -17,6 +17,7 @@ from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.inference.estimates import Estimates
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.inference.modes import Mode
+from clusterwise.inference.optima import optima_table
 from clusterwise.inference.predict import NormalMixture
 from clusterwise.inference.reading import RowReader
 from clusterwise.inference.sampled import Partition, SampledMixture
@@ -25,6 +26,7 @@ from clusterwise.inference.summary import Summary
 from clusterwise.inference.verdict import Verdict
 from clusterwise.model import Model, RandomState, as_generator
 from clusterwise.record import FitRecord
+from clusterwise.weights.specification import resolve_weights
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -261,7 +263,9 @@ class Fit:
                 "'gibbs' or 'nuts'."
             )
         rows = np.zeros((0, 0)) if record.rows is None else record.rows[record.rows[:, -1] > 0, :-1]
-        return SampledMixture(self.reader, record.block, draws, record.log_density, rows)
+        weights = resolve_weights(self.model.weights, self.n_components)
+        groups = weights.prior(self.n_components, flat=False).label_groups
+        return SampledMixture(self.reader, record.block, draws, record.log_density, rows, groups)
 
     @property
     def _chains(self) -> SampledMixture:
@@ -336,6 +340,18 @@ class Fit:
     def modes(self) -> list[Mode]:
         """Modes that the draws fall into, beyond renumbering, the largest share first."""
         return self._chains.modes
+
+    @property
+    def optima(self) -> pd.DataFrame:
+        """Point estimates of every optimum of `restarts`: one row an (optimum, component).
+
+        Modes that differ by more than the numbers of components stand here side by side, also
+        those that no chain visited.
+        """
+        record = self._record
+        if record.optima is None:
+            raise OptionError("This fit was saved before fits kept their optima; fit again.")
+        return optima_table(record.layout, record.optima, record.restarts)
 
     def similarity(self, data: Any, n_draws: int = 500) -> np.ndarray:
         """Posterior probability that two rows share a cluster.

@@ -5,6 +5,7 @@ which the weights lie on the wrong sides (Marin, Mengersen and Robert 2005, Hand
 Statistics 25).
 """
 
+from dataclasses import replace
 from functools import cache, partial
 
 import jax
@@ -19,6 +20,7 @@ from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
 from clusterwise.engines.gibbs import run_gibbs
 from clusterwise.engines.step import expectation_program
+from clusterwise.fit import Fit
 from clusterwise.frames.table import open_table
 from clusterwise.inference.modes import modes
 from clusterwise.inference.optima import optima_table
@@ -102,7 +104,7 @@ def test_draws_keep_their_labels_and_a_saved_fit_its_optima(tmp_path):
 @cache
 @double_precision
 def chains_from(start, pivot, weights=WEIGHTS):
-    """Draws, log density and permutation of chains that start at one optimum, with a pivot."""
+    """Draws of two chains that start at one optimum, relabelled to another, and their features."""
     model = cw.Model(covariates=NORMALS, weights=cw.KnownWeights(weights))
     spec, rng = model.specification(), np.random.default_rng(0)
     found = assemble(spec, open_table(simulated()), rng)
@@ -123,24 +125,49 @@ def chains_from(start, pivot, weights=WEIGHTS):
     )  # fmt: skip
     values = in_data_units(found.prepared.layout, draws.parameters)
     features = np.stack([values.parts[0].coefficients[..., 0, 0], values.weights], axis=-1)
-    return features.reshape(500, 2, 2), draws.log_density.ravel(), draws.permutation
+    return draws, features.reshape(500, 2, 2)
 
 
 def test_chains_at_the_second_mode_are_a_second_mode():
-    first, second = chains_from("first", "first"), chains_from("second", "first")
-    np.testing.assert_array_equal(second[2], np.tile([0, 1], (2, 250, 1)))
-    features, density = (np.concatenate([first[i], second[i]]) for i in (0, 1))
+    (first, of_first), (second, of_second) = (
+        chains_from(at, "first") for at in ("first", "second")
+    )
+    np.testing.assert_array_equal(second.permutation, np.tile([0, 1], (2, 250, 1)))
+    density = np.concatenate([first.log_density.ravel(), second.log_density.ravel()])
+    features = np.concatenate([of_first, of_second])
     found = modes(features, density, np.repeat(np.arange(4), 250))
     assert [mode.chains.tolist() for mode in found] == [[1, 1, 0, 0], [0, 0, 1, 1]]
     true, wrong = maximum(TRUE)[0], maximum(WRONG)[0]
     np.testing.assert_allclose(found[0].centre, np.column_stack([true, [0.7, 0.3]]), atol=0.15)
     np.testing.assert_allclose(found[1].centre, np.column_stack([wrong, [0.7, 0.3]]), atol=0.15)
-    assert len(modes(first[0], first[1], np.repeat([0, 1], 250))) == 1
+    assert len(modes(of_first, first.log_density.ravel(), np.repeat([0, 1], 250))) == 1
+
+
+def test_a_fit_of_both_modes_reports_them_and_relabels_nothing():
+    first, second = (chains_from(at, "first")[0] for at in ("first", "second"))
+    # Two chains at the true mode, which numbers would follow if they could, and one at the other.
+    both = jax.tree.map(lambda a, b: np.concatenate([a, b[:1]]), first, second)
+    record = replace(
+        fitted("gibbs")._record,
+        draws=both.parameters,
+        log_density=both.log_density,
+        permutation=both.permutation,
+        sample_stats={},
+    )
+    fit = Fit(MODEL, record)
+    wrong = maximum(WRONG)[0]
+    assert [mode.chains.tolist() for mode in fit.modes] == [[1, 1, 0], [0, 0, 1]]
+    np.testing.assert_allclose(fit.modes[1].centre[:, 1], wrong, atol=0.15)
+    np.testing.assert_array_equal(fit.label_confidence, 1)
+    for method in ("ecr", "stephens", "pivot"):
+        np.testing.assert_array_equal(
+            fit.relabel(method)._record.permutation, np.tile([0, 1], (3, 250, 1))
+        )
 
 
 def test_equal_weights_leave_numbers_without_meaning():
-    features, _, permutation = chains_from("swapped", "first", (0.5, 0.5))
-    np.testing.assert_array_equal(permutation, np.tile([1, 0], (2, 250, 1)))
+    draws, features = chains_from("swapped", "first", (0.5, 0.5))
+    np.testing.assert_array_equal(draws.permutation, np.tile([1, 0], (2, 250, 1)))
     means = features[..., 0].mean(axis=0)
     assert means[0] > 1
     assert means[1] < 0

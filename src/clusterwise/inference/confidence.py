@@ -42,7 +42,7 @@ class Confidence(NamedTuple):
     draws: np.ndarray
 
 
-def confidence(match: np.ndarray) -> Confidence:
+def confidence(match: np.ndarray, groups: np.ndarray | None = None) -> Confidence:
     """Probabilities that draws were relabelled right.
 
     Parameters
@@ -51,6 +51,9 @@ def confidence(match: np.ndarray) -> Confidence:
         (draws, k, k) of a `Relabelling`: expected log probability that the rows of a draw's
         cluster k belong to cluster l. Nothing tells clusters without rows apart: leave them out
         (`match[:, kept][:, :, kept]`) where only the others matter.
+    groups
+        (k,) group of each cluster, if not all are one; those of different groups are told apart
+        by more than their numbers and are never exchanged.
 
     Raises
     ------
@@ -79,6 +82,8 @@ def confidence(match: np.ndarray) -> Confidence:
     own = np.diagonal(match, axis1=1, axis2=2)
     for one in range(k):
         for other in range(one + 1, k):
+            if groups is not None and groups[one] != groups[other]:
+                continue
             exchanged = match[:, one, other] + match[:, other, one]
             gain = own[:, one] + own[:, other] - exchanged
             odds[:, one, other] = odds[:, other, one] = _odds_of_error(gain)

@@ -58,6 +58,7 @@ def relabel(
     *,
     method: str = "ecr",
     max_iter: int = 100,
+    groups: np.ndarray | None = None,
 ) -> Relabelling:
     """Match the components of every draw to clusters.
 
@@ -81,6 +82,9 @@ def relabel(
         "pivot", "ecr" or "stephens".
     max_iter
         Most passes over the draws.
+    groups
+        (k,) group of each component; only components of one group change places. None: all are
+        one, since nothing but their numbers tells components apart.
 
     Returns
     -------
@@ -129,11 +133,11 @@ def relabel(
     if given is not None and start != len(given):
         raise DataError(f"The reference has {len(given)} rows and the draws have {start}.")
     first = np.concatenate(parts)
-    permutation = match_components(match)
+    permutation = match_components(match, groups)
     n_iter, converged = 1, method == "pivot"
     while not converged and n_iter < max_iter:
         match, _ = _match(memberships, permutation, hard=method == "ecr")
-        before, permutation = permutation, match_components(match)
+        before, permutation = permutation, match_components(match, groups)
         n_iter += 1
         # Within a tie the old permutation is as good, and changes would go on for ever.
         tied = _value(match, permutation) <= _value(match, before) + 1e-9 * len(first)
@@ -141,7 +145,7 @@ def relabel(
         converged = bool(tied.all())
     match, average = _match(memberships, permutation, hard=False)
     # Clusters take the numbers of the point fit, from which the average may have drifted.
-    order = np.arange(k) if method == "pivot" else match_components(average.T @ _log(first))
+    order = np.arange(k) if method == "pivot" else match_components(average.T @ _log(first), groups)
     permutation = permutation[:, order]
     match = np.take_along_axis(match[:, :, order], permutation[:, :, None], axis=1)
     return Relabelling(permutation, match, average[:, order], n_iter, converged)

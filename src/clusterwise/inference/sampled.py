@@ -74,6 +74,7 @@ class SampledMixture:
     """Draws of a mixture's parameters in standard units, and rows to look at them by.
 
     `parameters` and `log_density` lead with (chain, draw); `rows` (m, columns) are standardised.
+    Only components of the same of `groups` (k,) may change their numbers.
     """
 
     reader: RowReader
@@ -81,6 +82,7 @@ class SampledMixture:
     parameters: Any
     log_density: np.ndarray | None
     rows: np.ndarray
+    groups: np.ndarray
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,7 +124,12 @@ class SampledMixture:
         reference = mixture.responsibilities(some, self.reader.blocks(response=True))
         numbers = some.shape[0] * np.prod(self.shape) * reference.shape[1]
         kept = [*self.memberships(mixture, some)] if numbers <= _KEPT_NUMBERS else None
-        found = relabel(lambda: kept or self.memberships(mixture, some), reference, method=method)
+        found = relabel(
+            lambda: kept or self.memberships(mixture, some),
+            reference,
+            method=method,
+            groups=self.groups,
+        )
         return found.permutation.reshape(*self.shape, -1)
 
     @cached_property
@@ -132,9 +139,9 @@ class SampledMixture:
         mixture, _ = self.thinned(_DRAWS)
         reference = mixture.responsibilities(some, self.reader.blocks(response=True))
         blocks = [*self.memberships(mixture, some)]
-        found = relabel(lambda: blocks, reference, method="ecr")
+        found = relabel(lambda: blocks, reference, method="ecr", groups=self.groups)
         kept = np.flatnonzero(found.average.sum(axis=0) > _EMPTY)
-        sure = confidence(found.match[:, kept][:, :, kept])
+        sure = confidence(found.match[:, kept][:, :, kept], self.groups[kept])
         as_it_is = found.permutation[:, kept] == kept
         right = sure.draws * as_it_is.all(axis=1)
         own = sure._replace(
