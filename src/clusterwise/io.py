@@ -1,4 +1,7 @@
-"""Saved fits: a folder with `model.json` and `arrays.npz`; nothing in it can run code."""
+"""Saved fits: a folder with `model.json` and `arrays.npz`; nothing in it can run code.
+
+A sampled fit has its draws there in ArviZ's layout too, `posterior.nc`, which is never read.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from clusterwise.core.version import __version__
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.fit import Fit
 from clusterwise.frames.encoder import Encoder
+from clusterwise.inference.posterior import write_posterior
 from clusterwise.model import Model
 from clusterwise.posteriors.covariance import Precision
 from clusterwise.posteriors.dirichlet import WeightMoments, Weights
@@ -48,6 +52,7 @@ from clusterwise.weights.specification import (
 SCHEMA = 1
 _JSON = "model.json"
 _ARRAYS = "arrays.npz"
+_POSTERIOR = "posterior.nc"
 _MARK = "clusterwise fit"
 
 # Only these are made from what a file says.
@@ -113,6 +118,8 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
         digest = hashlib.sha256((scratch / _ARRAYS).read_bytes()).hexdigest()
         text = json.dumps(_document(model, record, digest), indent=1)
         (scratch / _JSON).write_text(text, encoding="utf-8")
+        if record.draws is not None and record.posterior is None:
+            write_posterior(record.tree(), scratch / _POSTERIOR)
         scratch.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -188,7 +195,7 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.is_dir():
         raise FileError(f"{str(folder)!r} exists and is not a folder; choose another path.")
     names = {entry.name for entry in folder.iterdir()}
-    if names and names != {_JSON, _ARRAYS}:
+    if names and names - {_POSTERIOR} != {_JSON, _ARRAYS}:
         raise FileError(
             f"{str(folder)!r} exists and is not a saved fit; choose another path or empty it."
         )
@@ -200,7 +207,7 @@ def _document(model: Model, record: FitRecord, digest: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": __version__,
         "arrays_sha256": digest,
-        "model": {f.name: _encode(getattr(model, f.name)) for f in fields(model)},
+        "model": model_document(model),
         "encoder": record.encoder.to_dict(),
         "design": {"names": record.design.names, "parts": record.design.parts},
         "layout": asdict(record.layout),
@@ -208,6 +215,11 @@ def _document(model: Model, record: FitRecord, digest: str) -> dict[str, Any]:
         "notes": record.notes,
         **{name: getattr(record, name) for name in _SCALARS},
     }
+
+
+def model_document(model: Model) -> dict[str, Any]:
+    """What a model says, as JSON values; the same in every process."""
+    return {f.name: _encode(getattr(model, f.name)) for f in fields(model)}
 
 
 def _encode(value: Any) -> Any:

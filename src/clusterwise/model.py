@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -392,7 +393,10 @@ def _infer(
 ) -> tuple[Assembled, Outcome]:
     assembled = assemble(spec, table, rng)
     if checkpoint is not None:
-        checkpoint.identify(repr(model), repr(engine), assembled.problem.source.digest())
+        from clusterwise.io import model_document
+
+        said = json.dumps(model_document(model), sort_keys=True)
+        checkpoint.identify(said, repr(engine), assembled.problem.source.digest())
     problem = assembled.problem._replace(checkpoint=checkpoint)
     return assembled, engine.run(problem, rng, progress)
 
