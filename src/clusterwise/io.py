@@ -28,7 +28,6 @@ from clusterwise.core.version import __version__
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.fit import Fit
 from clusterwise.frames.encoder import Encoder
-from clusterwise.inference.posterior import write_posterior
 from clusterwise.model import Model
 from clusterwise.posteriors.covariance import Precision
 from clusterwise.posteriors.dirichlet import WeightMoments, Weights
@@ -119,6 +118,8 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
         text = json.dumps(_document(model, record, digest), indent=1)
         (scratch / _JSON).write_text(text, encoding="utf-8")
         if record.draws is not None and record.posterior is None:
+            from clusterwise.inference.posterior import write_posterior
+
             write_posterior(record.tree(), scratch / _POSTERIOR)
         scratch.chmod(0o755)
         if folder.exists():

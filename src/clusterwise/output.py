@@ -24,7 +24,7 @@ from clusterwise.io import load
 
 SCHEMA = 1
 FIT, ROWS, MODEL, PLOT = "fit.json", "rows.parquet", "model", "plot.png"
-_MODEL_FILES = {"model.json", "arrays.npz"}
+_MODEL_FILES = {"model.json", "arrays.npz", "posterior.nc"}
 
 
 def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,7 +17,12 @@ from clusterwise.core.product import ProductParameters, QuadraticProduct
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome
+from clusterwise.engines.relabelling import permute
 from clusterwise.frames.encoder import Encoder
+from clusterwise.inference.mixture import ScoredMixture
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 VARIATIONAL_DRAWS = 1000
 _EMPTY_ROWS = 1.0
@@ -86,6 +91,25 @@ class FitRecord:
         draws = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _sample(self.posterior, keys))
         return replace(self, draws=reorder(draws, self.order, axis=2))
 
+    def tree(self) -> xr.DataTree:
+        """The draws in ArviZ's layout."""
+        from clusterwise.inference.posterior import posterior_tree
+
+        why = f"the fit keeps a sample of its {self.n_rows} rows; score rows with score_samples"
+        if self.rows is None:
+            why = "rows are not saved with a variational fit"
+        return posterior_tree(
+            self.layout,
+            self.block,
+            self.draws,
+            engine=self.engine,
+            log_density=self.log_density,
+            sample_stats=self.sample_stats,
+            permutation=self.permutation,
+            rows=self.rows if self.rows_are_all else None,
+            why_no_rows=why,
+        )
+
     @double_precision
     def standard_deviations(self) -> Values | None:
         """Posterior standard deviations, in data units, where the engine gives any."""
@@ -96,6 +120,34 @@ class FitRecord:
             return None
         drawn = in_data_units(self.layout, self.draws)
         return jax.tree.map(_spread_of_draws, drawn)
+
+    @double_precision
+    def relabelled(self, permutation: np.ndarray) -> FitRecord:
+        """The record with draws renumbered, and the point estimates that follow from them.
+
+        Parameters
+        ----------
+        permutation
+            (chain, draw, k): the present number of each new component.
+        """
+        assert self.draws is not None and self.permutation is not None and self.rows is not None
+        draws = permute(self.draws, permutation)
+        mean = jax.tree.map(np.asarray, draws.mean_of_draws())
+        point = ScoredMixture.from_draws(self.block, jax.tree.map(lambda a: a[None], mean))
+        rows, weight = self.rows[:, :-1], self.rows[:, -1]
+        blocks = range(len(self.layout.parts) + 1)
+        resp = point.responsibilities(rows, blocks)
+        log_resp = np.log(np.maximum(resp, np.finfo(float).tiny))
+        log_density = weight @ point.log_density(rows, blocks)
+        return replace(
+            self,
+            draws=draws,
+            permutation=np.take_along_axis(self.permutation, permutation, axis=2),
+            parameters=mean,
+            moments=mean.moments(),
+            log_likelihood=float(log_density - self.total_weight * self.layout.log_scale),
+            entropy=float(-(weight @ (resp * log_resp).sum(axis=1))),
+        )
 
 
 def _spread_of_draws(leaf: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import jax
@@ -49,6 +50,13 @@ class ScoredMixture:
     def from_draws(cls, block: QuadraticProduct, parameters: Any) -> ScoredMixture:
         """Scores at points: draws of the parameters along a leading axis."""
         return cls(block, _moments_of_draws(parameters))
+
+    def subset(self, draws: np.ndarray) -> ScoredMixture:
+        """Scores under some of the draws, by their numbers."""
+        found = copy(self)
+        found._constants = [constant[draws] for constant in self._constants]
+        found._factors = [factor[draws] for factor in self._factors]
+        return found
 
     @property
     def n_draws(self) -> int:

@@ -2,41 +2,101 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
 import numpy as np
 import xarray as xr
 
 from clusterwise.assembly.layout import Layout
-from clusterwise.assembly.units import Values
+from clusterwise.assembly.units import Values, in_data_units
+from clusterwise.core.product import QuadraticProduct
+from clusterwise.inference.lazy import LazyDraws, lazy_dataset
+from clusterwise.inference.rowdraws import RowDraws
+
+_BASE = ("chain", "draw")
+_ROW = "obs_id"
+_RESERVED = frozenset((*_BASE, _ROW, "component"))
+_JOINT = "rows"
+_COMPUTED = ("log_likelihood", "posterior_predictive")
+_MOST_NUMBERS = 50_000_000
 
 
 def posterior_tree(
     layout: Layout,
-    values: Values,
-    log_density: np.ndarray | None,
-    sample_stats: dict[str, np.ndarray],
+    block: QuadraticProduct,
+    draws: Any,
+    *,
     engine: str,
+    log_density: np.ndarray | None = None,
+    sample_stats: dict[str, np.ndarray] | None = None,
+    permutation: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+    why_no_rows: str = "",
 ) -> xr.DataTree:
-    """Posterior group, and the log density of every draw where the engine kept it.
+    """Every group that the draws allow; those of rows are computed when they are first used.
 
     Parameters
     ----------
     layout
-        Names of terms and columns.
-    values
-        Draws in data units, with leading axes (chain, draw).
-    log_density
-        (chain, draw) log likelihood, or None.
-    sample_stats
-        What the sampler noted of each draw, by ArviZ's names.
+        Names and units of terms and columns.
+    block
+        The model over the layout's columns.
+    draws
+        Parameters in standard units, with leading axes (chain, draw).
     engine
         Name of the engine, kept as an attribute.
+    log_density
+        (chain, draw) log likelihood of all rows.
+    sample_stats
+        What the sampler noted of each draw, by ArviZ's names.
+    permutation
+        (chain, draw, component): the sampler's own number of each component.
+    rows
+        (n, columns + 1): all rows that were fitted, with their weights; None leaves their groups
+        out.
+    why_no_rows
+        What the attributes then say.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups posterior; sample_stats; log_likelihood, posterior_predictive, observed_data and
+        constant_data.
     """
-    base = ("chain", "draw")
+    values = in_data_units(layout, draws)
+    attrs = {"inference_library": "clusterwise", "engine": engine}
+    posterior = _posterior(layout, values)
+    base = {name: posterior.coords[name].to_numpy() for name in _BASE}
+    groups = {"posterior": posterior.assign_attrs(attrs)}
+    stats: dict[str, Any] = (
+        {} if log_density is None else {"total_log_likelihood": (_BASE, log_density)}
+    )
+    stats |= {name: (_BASE, value) for name, value in (sample_stats or {}).items()}
+    coords: dict[str, Any] = dict(base)
+    if permutation is not None:
+        stats["permutation"] = ((*_BASE, "component"), permutation)
+        coords["component"] = posterior.coords["component"].to_numpy()
+    if stats:
+        groups["sample_stats"] = xr.Dataset(stats, coords, attrs)
+    root = dict(attrs)
+    if rows is None:
+        root["groups_left_out"] = (
+            f"log_likelihood, posterior_predictive, observed_data: {why_no_rows}"
+        )
+    else:
+        groups |= _of_rows(layout, block, draws, rows, base, attrs)
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
+
+
+def _posterior(layout: Layout, values: Values) -> xr.Dataset:
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        "weights": ((*base, "component"), values.weights)
+        "weights": ((*_BASE, "component"), values.weights)
     }
     if not np.all(values.concentration == values.concentration.flat[0]):
-        variables["concentration"] = (base, values.concentration)
+        variables["concentration"] = (_BASE, values.concentration)
     chains, draws, k = values.weights.shape
     coords: dict[str, object] = {
         "chain": np.arange(chains),
@@ -46,14 +106,14 @@ def posterior_tree(
     parts = list(zip(layout.parts, values.parts, strict=True))
     responses = [(part, value) for part, value in parts if part.is_response]
     for part, value in responses:
-        prefix = "" if len(responses) == 1 else f"{part.names[0]}_"
+        prefix = "" if len(responses) == 1 else f"{_safe(part.names[0])}_"
         coef = f"{prefix}coef"
         variables[f"{prefix}coefficients"] = (
-            (*base, "component", coef),
+            (*_BASE, "component", coef),
             value.coefficients[..., 0],
         )
         variables[f"{prefix}sigma"] = (
-            (*base, "component"),
+            (*_BASE, "component"),
             np.sqrt(value.covariance[..., 0, 0]),
         )
         coords[coef] = list(part.terms)
@@ -61,16 +121,111 @@ def posterior_tree(
     for number, (part, value) in enumerate(densities):
         suffix = "" if len(densities) == 1 else f"_{number}"
         dim, other = f"covariate{suffix}", f"covariate{suffix}_bis"
-        variables[f"means{suffix}"] = ((*base, "component", dim), value.coefficients[..., 0, :])
-        variables[f"covariance{suffix}"] = ((*base, "component", dim, other), value.covariance)
+        variables[f"means{suffix}"] = ((*_BASE, "component", dim), value.coefficients[..., 0, :])
+        variables[f"covariance{suffix}"] = ((*_BASE, "component", dim, other), value.covariance)
         coords[dim] = coords[other] = [part.names[j] for j in part.kept_names]
-    attributes = {"inference_library": "clusterwise", "engine": engine}
-    groups = {"posterior": xr.Dataset(variables, coords=coords, attrs=attributes)}
-    if log_density is not None:
-        groups["sample_stats"] = xr.Dataset(
-            {"log_likelihood": (base, log_density)}
-            | {name: (base, value) for name, value in sample_stats.items()},
-            coords={"chain": coords["chain"], "draw": coords["draw"]},
-            attrs=attributes,
+    return xr.Dataset(variables, coords=coords)
+
+
+def _of_rows(
+    layout: Layout,
+    block: QuadraticProduct,
+    draws: Any,
+    rows: np.ndarray,
+    base: dict[str, np.ndarray],
+    attrs: dict[str, str],
+) -> dict[str, xr.Dataset]:
+    """Groups with one value a row; rows of weight zero are left out."""
+    kept = np.flatnonzero(rows[:, -1] > 0)
+    standard, weight = rows[kept, :-1], rows[kept, -1]
+    flat = jax.tree.map(lambda a: np.reshape(a, (-1, *np.shape(a)[2:])), draws)
+    of_rows = RowDraws(block, layout, flat, standard)
+    shape = (base["chain"].size, base["draw"].size, kept.size)
+    dims, coords = (*_BASE, _ROW), {**base, _ROW: kept}
+
+    def lazy(compute: Any) -> LazyDraws:
+        return LazyDraws(shape, compute, of_rows.draws_at_a_time())
+
+    modelled = {
+        _safe(part.names[place]): (i, j)
+        for i, part in enumerate(layout.parts)
+        for j, place in enumerate(part.kept_names)
+    }
+    responses = {name: at for name, at in modelled.items() if layout.parts[at[0]].is_response}
+    joint = len(responses) < len(modelled)
+    predicted = responses or modelled
+    name = next(iter(responses)) if len(responses) == 1 and not joint else _JOINT
+    what = (
+        "log p(covariates, responses)" if joint and responses else "log p(responses | regressors)"
+    )
+    if not responses:
+        what = "log p(covariates)"
+    likelihood_attrs = {
+        **attrs,
+        "density": f"{what} of each row, its cluster summed out, on the data's scale; "
+        "one copy of each row, whatever its weight",
+    }
+    given = "responses given the covariates of the row" if responses else "covariates"
+    observed = {n: (_ROW, _observed(layout, standard, *at)) for n, at in modelled.items()}
+    groups = {
+        "posterior_predictive": lazy_dataset(
+            {
+                n: lazy(partial(of_rows.replicate, part=i, column=j))
+                for n, (i, j) in predicted.items()
+            },
+            dims,
+            coords,
+            {**attrs, "replicates": f"{given}, a new cluster being drawn for each"},
+        ),
+        "log_likelihood": lazy_dataset(
+            {name: lazy(of_rows.log_density)}, dims, coords, likelihood_attrs
+        ),
+        "observed_data": xr.Dataset(
+            {n: observed[n] for n in predicted}, coords={_ROW: kept}, attrs=attrs
+        ),
+    }
+    constant = {n: observed[n] for n in modelled if n not in predicted}
+    if np.any(weight != 1):
+        constant["sample_weight"] = (_ROW, weight)
+    if constant:
+        groups["constant_data"] = xr.Dataset(constant, coords={_ROW: kept}, attrs=attrs)
+    return groups
+
+
+def _observed(layout: Layout, rows: np.ndarray, part: int, column: int) -> np.ndarray:
+    place = layout.parts[part].responses[column]
+    return rows[:, place] * layout.scale_of(place) + layout.shift_of(place)
+
+
+def _safe(name: str) -> str:
+    """A name that netCDF and xarray's paths allow, and that is not a dimension's."""
+    name = name.replace("/", "_")
+    return f"{name}_" if name in _RESERVED else name
+
+
+def write_posterior(tree: xr.DataTree, path: Path) -> None:
+    """Write draws as netCDF, without the groups that would make the file huge.
+
+    Parameters
+    ----------
+    tree
+        As `posterior_tree` makes it.
+    path
+        The file.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be written.
+    """
+    sizes = tree["log_likelihood"].sizes if "log_likelihood" in tree.children else {}
+    numbers = int(np.prod(list(sizes.values()), dtype=float)) if sizes else 0
+    if numbers > _MOST_NUMBERS:
+        tree = xr.DataTree.from_dict(
+            {n: node.to_dataset() for n, node in tree.subtree_with_keys if n not in _COMPUTED}
         )
-    return xr.DataTree.from_dict(groups)
+        tree.attrs["groups_left_out"] = (
+            f"{', '.join(_COMPUTED)}: {numbers} numbers each, and no more than {_MOST_NUMBERS} are "
+            "written; clusterwise.load computes them"
+        )
+    tree.to_netcdf(path, engine="h5netcdf")

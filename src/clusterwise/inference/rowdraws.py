@@ -1,0 +1,138 @@
+"""What every draw says of every row, computed block by block where it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from clusterwise.assembly.layout import Layout
+from clusterwise.core.product import QuadraticProduct
+from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
+
+_NUMBERS = 2_000_000
+_SEED = 20_101_986
+
+
+@dataclass(frozen=True)
+class RowDraws:
+    """Draws of a mixture's parameters and the rows that they are asked about.
+
+    `parameters` lead with one axis of draws, `rows` are (n, columns), both in standard units;
+    answers are in the data's.
+    """
+
+    block: QuadraticProduct
+    layout: Layout
+    parameters: Any
+    rows: np.ndarray
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws."""
+        return np.shape(jax.tree.leaves(self.parameters)[0])[0]
+
+    @cached_property
+    def _mixture(self) -> ScoredMixture:
+        return ScoredMixture.from_draws(self.block, self.parameters)
+
+    @cached_property
+    def _given(self) -> list[int]:
+        """Blocks that tell the cluster of a row whose responses are to be drawn.
+
+        Where there are no responses the covariates are drawn, given nothing.
+        """
+        parts = self.layout.parts
+        if not any(part.is_response for part in parts):
+            return [0]
+        return [0, *(i + 1 for i, part in enumerate(parts) if not part.is_response)]
+
+    def log_density(self, draws: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Log p(x, y), or log p(y | x), with the cluster summed out.
+
+        Parameters
+        ----------
+        draws
+            (d,) numbers of draws.
+        rows
+            (m,) numbers of rows.
+
+        Returns
+        -------
+        numpy.ndarray
+            (d, m), on the data's scale.
+        """
+        mixture = self._mixture.subset(draws)
+        blocks = range(len(self.layout.parts) + 1)
+        found = np.empty((len(draws), len(rows)))
+        for at in self._pieces(rows.size, len(draws)):
+            scores = mixture.scores(self.rows[rows[at]], blocks)
+            found[:, at] = log_sum_exp(scores).T
+        return found - self.layout.log_scale
+
+    def replicate(
+        self, draws: np.ndarray, rows: np.ndarray, part: int, column: int = 0
+    ) -> np.ndarray:
+        """New values of one modelled column, the same in whatever order they are asked for.
+
+        Parameters
+        ----------
+        draws, rows
+            As for `log_density`.
+        part
+            Which part of the layout.
+        column
+            Which of the columns that it models.
+
+        Returns
+        -------
+        numpy.ndarray
+            (d, m), on the data's scale.
+        """
+        mixture = self._mixture.subset(draws)
+        own = self.parameters.parts[part + 1]
+        place = self.layout.parts[part].responses[column]
+        regressors = list(self.layout.parts[part].regressors)
+        coefficients = np.asarray(own.coefficients)[draws, ..., column]
+        # The rest of a cluster's covariance with this column: one row of its Cholesky factor.
+        root = np.linalg.cholesky(np.asarray(own.covariance)[draws])[..., column, :]
+        root = np.broadcast_to(root, (*coefficients.shape[:2], root.shape[-1]))
+        found = np.empty((len(draws), len(rows)))
+        uniform, noise = self._noise(draws, part, root.shape[-1])
+        for at in self._pieces(rows.size, len(draws)):
+            some = rows[at]
+            values = self.rows[some]
+            probability = np.cumsum(_normalised(mixture.scores(values, self._given)), axis=2)
+            chosen = (probability[..., :-1] <= uniform[:, some].T[..., None]).sum(axis=2).T
+            d = np.arange(len(draws))[:, None]
+            mean = np.einsum("mp,dmp->dm", values[:, regressors], coefficients[d, chosen])
+            error = np.einsum("dmq,dmq->dm", root[d, chosen], noise[:, some])
+            found[:, at] = mean + error
+        return found * self.layout.scale_of(place) + self.layout.shift_of(place)
+
+    def _noise(self, draws: np.ndarray, part: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Uniform numbers that choose clusters, the same for all parts, and normal ones."""
+        n = len(self.rows)
+        uniform = [np.random.default_rng((_SEED, d)).random(n) for d in draws.tolist()]
+        normal = [
+            np.random.default_rng((_SEED, d, part + 1)).normal(size=(n, size))
+            for d in draws.tolist()
+        ]
+        return np.array(uniform).reshape(-1, n), np.array(normal).reshape(-1, n, size)
+
+    def _pieces(self, n_rows: int, n_draws: int) -> list[slice]:
+        width = max(1, n_draws) * sum(max(1, len(p.regressors)) for p in self.layout.parts)
+        k = np.shape(self.parameters.parts[0].log_weights)[1]
+        step = max(1, _NUMBERS // (width * k))
+        return [slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step)]
+
+    def draws_at_a_time(self) -> int:
+        """Draws whose numbers for all rows stay small."""
+        return max(1, _NUMBERS // max(1, len(self.rows)))
+
+
+def _normalised(scores: np.ndarray) -> np.ndarray:
+    return np.exp(scores - log_sum_exp(scores)[..., None])
