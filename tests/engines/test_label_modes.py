@@ -23,7 +23,6 @@ from clusterwise.engines.step import expectation_program
 from clusterwise.fit import Fit
 from clusterwise.frames.table import open_table
 from clusterwise.inference.modes import modes
-from clusterwise.inference.optima import optima_table
 
 WEIGHTS = (0.3, 0.7)
 # Means of the components of weight .7 and .3.
@@ -44,11 +43,6 @@ def fitted(engine):
     return MODEL.fit(simulated(), engine=GIBBS if engine == "gibbs" else engine, random_state=0)
 
 
-def optima(fit):
-    record = fit._record
-    return optima_table(record.layout, record.optima, record.restarts)
-
-
 def maximum(start):
     """SciPy's optimum from there: means of the components of weight .7 and .3, log likelihood."""
     x = simulated()["x"][:, None]
@@ -64,7 +58,7 @@ def test_the_wrong_way_round_is_an_optimum_of_its_own():
     fit = cw.Model(covariates=NORMALS, weights=cw.KnownWeights(WEIGHTS), prior="flat").fit(
         simulated(), engine="em", random_state=0
     )
-    table = optima(fit)
+    table = fit.optima
     starts = {0: TRUE, 1: WRONG}
     assert table.index.get_level_values("optimum").unique().tolist() == [0, 1]
     for number, start in starts.items():
@@ -83,7 +77,7 @@ def test_posteriors_list_both_modes(engine):
     fit = fitted(engine)
     np.testing.assert_allclose(fit.means["x"], maximum(TRUE)[0], atol=0.1)
     np.testing.assert_allclose(fit.weights, [0.7, 0.3])
-    table = optima(fit)
+    table = fit.optima
     assert len(table) == 4
     np.testing.assert_allclose(table.loc[1, "mean of x"], maximum(WRONG)[0], atol=0.1)
     assert fit.restarts["log_likelihood"].tolist() == pytest.approx(
@@ -98,7 +92,7 @@ def test_draws_keep_their_labels_and_a_saved_fit_its_optima(tmp_path):
     fit.save(tmp_path / "fit")
     again = cw.load(tmp_path / "fit")
     assert again.model == fit.model
-    assert optima(again).equals(optima(fit))
+    assert again.optima.equals(fit.optima)
 
 
 @cache
