@@ -15,10 +15,14 @@ from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
 from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.inference.estimates import Estimates
-from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
+from clusterwise.inference.mixture import ScoredMixture
 from clusterwise.inference.modes import Mode
 from clusterwise.inference.optima import optima_table
-from clusterwise.inference.predict import NormalMixture
+from clusterwise.inference.predictive import (
+    AbstractPredictive,
+    NormalPredictive,
+    StudentPredictive,
+)
 from clusterwise.inference.reading import RowReader
 from clusterwise.inference.sampled import Partition, SampledMixture
 from clusterwise.inference.similarity import similarity
@@ -420,22 +424,23 @@ class Fit:
         return ScoredMixture(self._record.block, moments)
 
     @cached_property
-    def _at_point(self) -> tuple[ScoredMixture, Any]:
-        """Scores and parameters at the point estimates."""
-        point = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
-        return ScoredMixture.from_draws(self._record.block, point), point
+    def _at_draws(self) -> NormalPredictive:
+        """What draws of the parameters, or the point estimates, say of new rows."""
+        draws = self._record.draws
+        if draws is None:
+            chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
+        else:
+            flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
+            total = jax.tree.leaves(flat)[0].shape[0]
+            places = np.linspace(0, total - 1, min(total, _PREDICTION_DRAWS)).round().astype(int)
+            chosen = jax.tree.map(lambda leaf: leaf[places], flat)
+        return NormalPredictive(self.reader, self._record.block, chosen)
 
     @cached_property
-    def _predictive(self) -> tuple[ScoredMixture, Any]:
-        """Scores and parameters to average predictions over: draws where there are any."""
-        draws = self._drawn
-        if draws is None:
-            return self._at_point
-        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
-        total = jax.tree.leaves(flat)[0].shape[0]
-        chosen = np.linspace(0, total - 1, min(total, _PREDICTION_DRAWS)).round().astype(int)
-        thinned = jax.tree.map(lambda leaf: leaf[chosen], flat)
-        return ScoredMixture.from_draws(self._record.block, thinned), thinned
+    def _predictive(self) -> AbstractPredictive:
+        """The distribution of new rows."""
+        closed = self._record.predictive()
+        return self._at_draws if closed is None else StudentPredictive(self.reader, closed)
 
     def responsibilities(self, data: Any, use_response: bool = True) -> np.ndarray:
         """Probability of each component for each row.
@@ -455,7 +460,7 @@ class Fit:
         """
         parts = self.reader.blocks(response=use_response)
         sampled = self._record.log_density is not None
-        mixture = self._predictive[0] if sampled else self._expected
+        mixture = self._at_draws.mixture if sampled else self._expected
         rows = self.reader.rows(data, response=use_response, regressors=use_response)
         return np.concatenate([mixture.responsibilities(block, parts) for block in rows])
 
@@ -486,9 +491,9 @@ class Fit:
         -------
         numpy.ndarray
             (n,): log p(x, y) if covariates are modelled, else log p(y | x), on the data's scale;
-            the posterior predictive density where there are draws.
+            the posterior predictive density where there is a posterior.
         """
-        mixture, _ = self._predictive
+        mixture = self._predictive
         parts = self.reader.blocks(response=True)
         rows = self.reader.rows(data, response=True, regressors=True)
         scored = [mixture.log_density(block, parts) for block in rows]
@@ -508,8 +513,8 @@ class Fit:
         """Predict the response given the covariates.
 
         Clusters are weighted by p(z | x) under the joint model and by the mixing weights under
-        the conditional one. Predictions are averaged over draws where there are any, but for
-        the mean of a variational fit, which is taken at the posterior means.
+        the conditional one. Predictions of sampled fits are averaged over draws; those of
+        variational fits come from the posterior predictive distribution, a mixture of Student t's.
 
         Parameters
         ----------
@@ -548,15 +553,12 @@ class Fit:
         if np.any((levels <= 0) | (levels >= 1)):
             raise OptionError("q and level must lie strictly between 0 and 1.")
         rng = as_generator(random_state)
-        # Under q weights and coefficients are independent: its means give the mean of y.
-        at_point = kind == "mean" and self._record.posterior is not None
-        fitted = self._at_point if at_point else self._predictive
         found = []
         for rows in self.reader.rows(data, response=kind == "density", regressors=True):
-            size = fitted[0].rows_at_a_time()
+            size = self._predictive.rows_at_a_time()
             for start in range(0, len(rows), size):
                 chunk = rows[start : start + size]
-                mixture = self._normal_mixture(chunk, part, *fitted)
+                mixture = self._predictive.response(chunk, part)
                 if kind == "mean":
                     found.append(mixture.mean())
                 elif kind == "density":
@@ -610,24 +612,3 @@ class Fit:
         if response not in names:
             raise OptionError(f"response={response!r}: name one of {', '.join(map(repr, names))}.")
         return names[response]
-
-    def _normal_mixture(
-        self, rows: np.ndarray, part: int, mixture: ScoredMixture, parameters: Any
-    ) -> NormalMixture:
-        """The response of each row, given its covariates, over all draws."""
-        layout = self._record.layout
-        blocks = self.reader.blocks(response=False)
-        columns = list(layout.parts[part].regressors)
-        response = layout.parts[part].responses[0]
-        linear = parameters.parts[part + 1]
-        shape = (mixture.n_draws, self.n_components)
-        variance = np.broadcast_to(linear.covariance[:, :, 0, 0], shape)
-        scores = mixture.scores(rows, blocks)
-        log_weights = scores - log_sum_exp(scores)[..., None] - np.log(mixture.n_draws)
-        means = rows[:, columns] @ linear.coefficients[..., 0].reshape(-1, len(columns)).T
-        scale = layout.scale_of(response)
-        return NormalMixture(
-            log_weights.reshape(len(rows), -1),
-            means * scale + layout.shift_of(response),
-            np.sqrt(variance).ravel() * scale,
-        )

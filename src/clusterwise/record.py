@@ -111,6 +111,13 @@ class FitRecord:
         )
 
     @double_precision
+    def predictive(self) -> tuple[Any, ...] | None:
+        """A variational posterior's distribution of new rows, in standard units."""
+        if self.posterior is None:
+            return None
+        return reorder(_predictive(self.posterior), self.order, axis=0)
+
+    @double_precision
     def standard_deviations(self) -> Values | None:
         """Posterior standard deviations, in data units, where the engine gives any."""
         if self.posterior is not None:
@@ -158,6 +165,11 @@ def _spread_of_draws(leaf: np.ndarray) -> np.ndarray:
 @Program
 def _spread(posterior: Any) -> Any:
     return posterior.spread()
+
+
+@Program
+def _predictive(posterior: Any) -> Any:
+    return posterior.predictive()
 
 
 @Program

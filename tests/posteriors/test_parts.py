@@ -9,6 +9,7 @@ from scipy import linalg, special
 
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
+from clusterwise.inference.predictive import _log_student
 from clusterwise.posteriors.covariance import InverseGamma, KnownCovariance
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.known_weights import KnownWeightsPosterior
@@ -167,6 +168,29 @@ def test_weight_moments_are_averages_of_draws(name):
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-12)
     close_on_average(draws.log_weights, expected.log_weights)
     close_on_average(draws.concentration, expected.concentration)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_predictive_density_is_the_average_density_of_draws(name):
+    part = PARTS[name]
+    posterior, _, draws = drawn(name)
+    # Not far out, where a few draws make the average.
+    values = 0.5 * random_values(np.random.default_rng(5), 8)
+    x, y = (values[:, list(c)] for c in (part.block.regressors, part.block.responses))
+    coefficients, covariance = np.asarray(draws.coefficients), np.asarray(draws.covariance)
+    error = y[None, None] - np.einsum("np,dkpq->dknq", x, coefficients)
+    precision = np.linalg.inv(covariance)
+    precision = np.broadcast_to(precision, (*coefficients.shape[:2], *precision.shape[2:]))
+    square = np.einsum("dknq,dkqr,dknr->dkn", error, precision, error)
+    log_det = np.linalg.slogdet(precision / (2 * np.pi))[1][:, :, None]
+    predictive = jax.tree.map(np.asarray, posterior.predictive())
+    close_on_average(np.exp(0.5 * (log_det - square)), np.exp(_log_student(predictive, x, y).T))
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_predictive_weights_are_averages_of_draws(name):
+    posterior, _, draws = drawn(name)
+    close_on_average(np.exp(np.asarray(draws.log_weights)), np.exp(posterior.predictive()))
 
 
 def move(point, posterior, seed, size):

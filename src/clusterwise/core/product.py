@@ -108,6 +108,16 @@ class ProductPosterior(AbstractPosterior):
         """What each part says of the spread of its parameters."""
         return tuple(part.spread() for part in self.parts)
 
+    def predictive(self) -> tuple[Any, ...]:
+        """Distribution of a new row: log probabilities of clusters, and each part's given one."""
+        return tuple(part.predictive() for part in self.parts)
+
+    def draw_order(
+        self, count: Float[Array, " k"], moments: tuple[Any, ...], key: PRNGKeyArray
+    ) -> Int[Array, " k"] | None:
+        """A draw of which cluster comes where, given counts; None where that is left alone."""
+        return self.parts[0].draw_order(count, moments[0], key)
+
     def mode(self) -> ProductParameters:
         return ProductParameters(tuple(part.mode() for part in self.parts))
 

@@ -1,11 +1,11 @@
-"""Prediction of one response: a mixture of normals for every row."""
+"""Prediction of one response: a mixture of Student t's, or normals, for every row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import betaln, ndtr, ndtri, stdtr, stdtrit
 
 from clusterwise.inference.mixture import log_sum_exp
 
@@ -13,15 +13,21 @@ _STEPS = 100
 
 
 @dataclass(frozen=True)
-class NormalMixture:
-    """For each row a mixture of normals in data units.
+class StudentMixture:
+    """For each row a mixture of Student t's in data units.
 
-    `log_weights` and `means` are (n, m), `sds` (m,), with m the clusters of all draws.
+    `log_weights` and `means` are (n, m), `sds` (n, m) or (m,), `dof` (m,), with m the clusters of
+    all draws. All degrees of freedom are finite, or all infinite: then they are normals.
     """
 
     log_weights: np.ndarray
     means: np.ndarray
     sds: np.ndarray
+    dof: np.ndarray
+
+    @property
+    def _normal(self) -> bool:
+        return bool(np.all(np.isinf(self.dof)))
 
     def mean(self) -> np.ndarray:
         """Expectation (n,)."""
@@ -29,32 +35,50 @@ class NormalMixture:
 
     def log_density(self, y: np.ndarray) -> np.ndarray:
         """Log density (n, g) at values y (n, g)."""
-        z = (y[:, :, None] - self.means[:, None, :]) / self.sds
-        normal = -0.5 * np.square(z) - np.log(self.sds) - 0.5 * np.log(2 * np.pi)
-        return log_sum_exp(self.log_weights[:, None, :] + normal)
+        sds = np.broadcast_to(self.sds, self.means.shape)[:, None, :]
+        z = (y[:, :, None] - self.means[:, None, :]) / sds
+        return log_sum_exp(self.log_weights[:, None, :] + self._log_density(z) - np.log(sds))
+
+    def _log_density(self, z: np.ndarray) -> np.ndarray:
+        if self._normal:
+            return -0.5 * np.square(z) - 0.5 * np.log(2 * np.pi)
+        dof = self.dof
+        constant = -betaln(dof / 2, 0.5) - 0.5 * np.log(dof)
+        return constant - (dof + 1) / 2 * np.log1p(np.square(z) / dof)
 
     def quantile(self, q: np.ndarray) -> np.ndarray:
         """Quantiles (n, q) by bisection with Newton steps."""
         weights = np.exp(self.log_weights)
-        found = [self._quantile(weights, float(level)) for level in q]
+        sds = np.broadcast_to(self.sds, self.means.shape)
+        found = [self._quantile(weights, sds, float(level)) for level in q]
         return np.stack(found, axis=1)
 
-    def _quantile(self, weights: np.ndarray, level: float) -> np.ndarray:
-        low = (self.means - 40 * self.sds).min(axis=1)
-        high = (self.means + 40 * self.sds).max(axis=1)
-        y = (weights * self.means).sum(axis=1)
+    def _quantile(self, weights: np.ndarray, sds: np.ndarray, level: float) -> np.ndarray:
+        # A mixture's quantile lies between those of its components.
+        standard = ndtri(level) if self._normal else stdtrit(self.dof, level)
+        own = self.means + sds * standard
+        low, high = own.min(axis=1), own.max(axis=1)
+        y = np.clip((weights * own).sum(axis=1), low, high)
+        at = np.arange(len(y))
+        means = self.means
         for _ in range(_STEPS):
-            z = (y[:, None] - self.means) / self.sds
-            excess = (weights * ndtr(z)).sum(axis=1) - level
-            slope = (weights * np.exp(-0.5 * np.square(z)) / self.sds).sum(axis=1)
-            low, high = np.where(excess < 0, y, low), np.where(excess < 0, high, y)
+            z = (y[at, None] - means) / sds
+            below = ndtr(z) if self._normal else stdtr(self.dof, z)
+            excess = (weights * below).sum(axis=1) - level
+            slope = (weights * np.exp(self._log_density(z)) / sds).sum(axis=1)
+            low = np.where(excess < 0, y[at], low)
+            high = np.where(excess < 0, high, y[at])
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                newton = y - excess * np.sqrt(2 * np.pi) / slope
+                newton = y[at] - excess / slope
             inside = (newton > low) & (newton < high)
-            new = np.where(inside, newton, (low + high) / 2)
-            if np.all(np.abs(new - y) <= 1e-12 * (1e-300 + np.abs(high - low) + np.abs(y))):
-                return new
-            y = new
+            new = np.where(inside, newton, low + (high - low) / 2)
+            step = np.abs(new - y[at])
+            y[at] = new
+            open_ = step > 1e-12 * (1e-300 + np.abs(high - low) + np.abs(new))
+            if not open_.any():
+                break
+            at, low, high = at[open_], low[open_], high[open_]
+            weights, means, sds = weights[open_], means[open_], sds[open_]
         return y
 
     def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -62,8 +86,10 @@ class NormalMixture:
         cumulative = np.cumsum(np.exp(self.log_weights), axis=1)
         cumulative /= cumulative[:, -1:]
         n = self.means.shape[0]
+        sds = np.broadcast_to(self.sds, self.means.shape)
         drawn = np.empty((size, n))
         for i in range(size):
             chosen = (cumulative < rng.random((n, 1))).sum(axis=1)
-            drawn[i] = self.means[np.arange(n), chosen] + self.sds[chosen] * rng.normal(size=n)
+            noise = rng.normal(size=n) if self._normal else rng.standard_t(self.dof[chosen])
+            drawn[i] = self.means[np.arange(n), chosen] + sds[np.arange(n), chosen] * noise
         return drawn

@@ -33,6 +33,17 @@ class Precision(NamedTuple):
     log_det: Float[Array, " k"]
 
 
+class StudentScale(NamedTuple):
+    """Student t of residuals, their covariance integrated out.
+
+    `whitening` W has W^T W the inverse of the scale matrix. A `dof` (k, r) belongs to a group of
+    q / r columns, which is a multivariate t; groups are independent. Infinite for a normal.
+    """
+
+    whitening: Float[Array, "k q q"]
+    dof: Float[Array, "k r"]
+
+
 def point_precision(covariance: Float[Array, "k q q"]) -> Precision:
     """Precision of a known covariance."""
     whitening = _inverse_cholesky(covariance)
@@ -57,6 +68,10 @@ class AbstractCovariance(eqx.Module):
     @abstractmethod
     def precision(self) -> Precision:
         """Expected precision and log determinant."""
+
+    @abstractmethod
+    def predictive(self) -> StudentScale:
+        """Distribution of a residual under a covariance drawn from this distribution."""
 
     @abstractmethod
     def sample(self, key: PRNGKeyArray) -> Float[Array, "k q q"]:
@@ -107,6 +122,12 @@ class InverseWishart(AbstractCovariance):
             _multivariate_digamma(self.dof / 2, q) + q * jnp.log(2) + 2 * _log_diagonal(whitening)
         )
         return Precision(jnp.sqrt(self.dof)[:, None, None] * whitening, expected_log_det)
+
+    def predictive(self) -> StudentScale:
+        # Gelman et al. (2013), Bayesian Data Analysis, section 3.6.
+        dof = self.dof - self.scale.shape[-1] + 1
+        whitening = jnp.sqrt(dof)[:, None, None] * _inverse_cholesky(self.scale)
+        return StudentScale(whitening, dof[:, None])
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "k q q"]:
         # Bartlett (1933): a Wishart precision from independent chi-square and normal draws.
@@ -199,6 +220,9 @@ class InverseGamma(AbstractCovariance):
             jnp.sum(self._wide(log_precision), axis=1),
         )
 
+    def predictive(self) -> StudentScale:
+        return StudentScale(self._matrix(jnp.sqrt(self.shape / self.rate)), 2 * self.shape)
+
     def sample(self, key: PRNGKeyArray) -> Float[Array, "k q q"]:
         return self._matrix(self.rate * jnp.exp(-sample_log_gamma(key, self.shape)))
 
@@ -243,6 +267,10 @@ class KnownCovariance(AbstractCovariance):
 
     def precision(self) -> Precision:
         return point_precision(self.value)
+
+    def predictive(self) -> StudentScale:
+        whitening = point_precision(self.value).whitening
+        return StudentScale(whitening, jnp.full((self.value.shape[0], 1), jnp.inf))
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "k q q"]:
         return self.value

@@ -79,6 +79,11 @@ class DirichletPosterior(AbstractPosterior):
         """Components of one group, here all, may change their numbers."""
         return np.zeros(self.alpha.shape[0], int)
 
+    def draw_order(
+        self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
+    ) -> None:
+        """No order is worth drawing: where clusters stand changes nothing, or must not change."""
+
     def updated(self, count: Float[Array, " k"], moments: WeightMoments) -> Self:
         """Posterior after these counts."""
         return type(self)(self.alpha + count)
@@ -91,6 +96,10 @@ class DirichletPosterior(AbstractPosterior):
         """Variances of the weights."""
         mean = self.alpha / self.alpha.sum()
         return mean * (1 - mean) / (self.alpha.sum() + 1)
+
+    def predictive(self) -> Float[Array, " k"]:
+        """Log probability of each cluster for a new row."""
+        return jnp.log(self.alpha) - jnp.log(self.alpha.sum())
 
     def mode(self) -> Weights:
         total = self.alpha.sum()

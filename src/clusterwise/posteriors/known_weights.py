@@ -38,6 +38,11 @@ class KnownWeightsPosterior(AbstractPosterior):
         """Components of one group, those of equal weight, may change their numbers."""
         return np.unique(np.asarray(self.log_weights), return_inverse=True)[1]
 
+    def draw_order(
+        self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
+    ) -> None:
+        """No order is worth drawing: where clusters stand changes nothing, or must not change."""
+
     def updated(self, count: Float[Array, " k"], moments: WeightMoments) -> Self:
         """The same, whatever the counts."""
         return self
@@ -48,6 +53,10 @@ class KnownWeightsPosterior(AbstractPosterior):
     def spread(self) -> Float[Array, " k"]:
         """Variances of the weights."""
         return jnp.zeros_like(self.log_weights)
+
+    def predictive(self) -> Float[Array, " k"]:
+        """Log probability of each cluster for a new row."""
+        return self.log_weights
 
     def mode(self) -> Weights:
         # There is no process behind known weights, hence no concentration.

@@ -16,7 +16,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
 from clusterwise.posteriors.coordinates import AbstractCovarianceCoordinates
-from clusterwise.posteriors.covariance import AbstractCovariance, Precision, point_precision
+from clusterwise.posteriors.covariance import (
+    AbstractCovariance,
+    Precision,
+    StudentScale,
+    point_precision,
+)
 
 _RIDGE = 1e-13
 
@@ -35,6 +40,17 @@ class CoefficientSpread(NamedTuple):
 
     rows: Float[Array, "k p p"]
     columns: Float[Array, "k q q"]
+
+
+class LinearPredictive(NamedTuple):
+    """Student t of responses y given regressors x, coefficients and covariance integrated out.
+
+    The location is `coefficients^T x`, the scale matrix that of `residual` times `1 + |rows x|^2`.
+    """
+
+    coefficients: Float[Array, "k p q"]
+    rows: Float[Array, "k p p"]
+    residual: StudentScale
 
 
 class LinearParameters(AbstractParameters):
@@ -131,6 +147,10 @@ class MatrixNormal(AbstractPosterior):
         whitening = _whitening(self.precision)
         rows = jnp.swapaxes(whitening, 1, 2) @ whitening
         return CoefficientSpread(rows, self.covariance.mean())
+
+    def predictive(self) -> LinearPredictive:
+        """Distribution of a new response given its regressors."""
+        return LinearPredictive(self.mean, _whitening(self.precision), self.covariance.predictive())
 
     def mode(self) -> LinearParameters:
         return LinearParameters(self.mean, self.covariance.mode())

@@ -1,0 +1,166 @@
+"""Distributions of new rows: averaged over draws, or a variational posterior's in closed form."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import betaln, gammaln
+
+from clusterwise.core.product import QuadraticProduct
+from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
+from clusterwise.inference.predict import StudentMixture
+from clusterwise.inference.reading import RowReader
+from clusterwise.posteriors.matrix_normal import LinearPredictive
+
+_NUMBERS = 500_000
+
+
+class AbstractPredictive(ABC):
+    """A density of rows in standard units, and the distribution of a response given covariates."""
+
+    @abstractmethod
+    def rows_at_a_time(self) -> int:
+        """Rows whose numbers stay in cache."""
+
+    @abstractmethod
+    def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+        """Log density (n,) of rows (n, columns) over some of the blocks, in standard units."""
+
+    @abstractmethod
+    def response(self, rows: np.ndarray, part: int) -> StudentMixture:
+        """One part's response given each row's covariates, in data units."""
+
+
+class NormalPredictive(AbstractPredictive):
+    """An average over points or draws of the parameters, which lead with an axis of them."""
+
+    def __init__(self, reader: RowReader, block: QuadraticProduct, parameters: Any) -> None:
+        self.mixture = ScoredMixture.from_draws(block, parameters)
+        self._reader, self._parameters = reader, parameters
+
+    def rows_at_a_time(self) -> int:
+        """As for the mixture."""
+        return self.mixture.rows_at_a_time()
+
+    def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+        """Log of the averaged density."""
+        return self.mixture.log_density(rows, parts)
+
+    def response(self, rows: np.ndarray, part: int) -> StudentMixture:
+        """A mixture of normals over the clusters of all draws."""
+        scores = self.mixture.scores(rows, self._reader.blocks(response=False))
+        log_weights = scores - log_sum_exp(scores)[..., None] - np.log(self.mixture.n_draws)
+        linear = self._parameters.parts[part + 1]
+        p = linear.coefficients.shape[-2]
+        columns = list(self._reader.layout.parts[part].regressors)
+        means = rows[:, columns] @ linear.coefficients[..., 0].reshape(-1, p).T
+        variance = np.broadcast_to(linear.covariance[:, :, 0, 0], scores.shape[1:])
+        return _in_data_units(
+            self._reader,
+            part,
+            log_weights.reshape(len(rows), -1),
+            means,
+            np.sqrt(variance).ravel(),
+            np.full(variance.size, np.inf),
+        )
+
+
+class StudentPredictive(AbstractPredictive):
+    """Under independent posteriors of weights and parts, a mixture of Student t's.
+
+    Averaging a mixture's density over such a posterior averages each factor on its own (Bishop
+    2006, Pattern Recognition and Machine Learning, section 10.2.3).
+
+    Parameters
+    ----------
+    reader
+        Names and units.
+    parts
+        Log probabilities (k,) of the clusters, then the `LinearPredictive` of each part.
+    """
+
+    def __init__(self, reader: RowReader, parts: tuple[Any, ...]) -> None:
+        self._reader, self._log_weights = reader, parts[0]
+        self._parts: tuple[LinearPredictive, ...] = parts[1:]
+
+    def rows_at_a_time(self) -> int:
+        """Rows whose numbers stay in cache."""
+        width = sum(part.rows.size + part.coefficients.size for part in self._parts)
+        return max(64, _NUMBERS // max(width, 1))
+
+    def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+        """Log of the density."""
+        size = self.rows_at_a_time()
+        pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
+        return np.concatenate([log_sum_exp(self._scores(piece, parts)) for piece in pieces])
+
+    def response(self, rows: np.ndarray, part: int) -> StudentMixture:
+        """A mixture over the clusters."""
+        scores = self._scores(rows, self._reader.blocks(response=False))
+        own = self._parts[part]
+        x = rows[:, list(self._reader.layout.parts[part].regressors)]
+        sds = np.sqrt(_inflation(own, x)) / own.residual.whitening[:, 0, 0]
+        return _in_data_units(
+            self._reader,
+            part,
+            scores - log_sum_exp(scores)[:, None],
+            x @ own.coefficients[..., 0].T,
+            sds,
+            np.broadcast_to(own.residual.dof[:, 0], scores.shape[1:]),
+        )
+
+    def _scores(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
+        """Log densities (n, k) of the clusters with some of the blocks."""
+        total = np.zeros((len(rows), self._log_weights.size))
+        for number in parts:
+            if number == 0:
+                total += self._log_weights
+                continue
+            part = self._reader.layout.parts[number - 1]
+            x, y = rows[:, list(part.regressors)], rows[:, list(part.responses)]
+            total += _log_student(self._parts[number - 1], x, y)
+        return total
+
+
+def _inflation(part: LinearPredictive, x: np.ndarray) -> np.ndarray:
+    """Factor (n, k) by which not knowing the coefficients widens the scale matrix."""
+    k, p, _ = part.rows.shape
+    whitened = (x @ part.rows.reshape(k * p, p).T).reshape(len(x), k, p)
+    return 1 + np.square(whitened).sum(axis=2)
+
+
+def _log_student(part: LinearPredictive, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Log density (n, k) of y (n, q) given x (n, p)."""
+    whitening, dof = part.residual
+    k, p, q = part.coefficients.shape
+    groups = dof.shape[1]
+    size = q // groups
+    turned = np.swapaxes(whitening, 1, 2)
+    slopes = (part.coefficients @ turned).transpose(1, 0, 2).reshape(p, k * q)
+    residual = np.einsum("nq,kqr->nkr", y, turned) - (x @ slopes).reshape(-1, k, q)
+    square = np.square(residual).reshape(len(x), k, groups, size).sum(axis=3)
+    inflation = _inflation(part, x)[:, :, None]
+    log_det = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
+    if np.all(np.isinf(dof)):
+        kernel = -0.5 * (square / inflation + size * np.log(2 * np.pi))
+    else:
+        # A beta function stays accurate where gamma functions of large numbers cancel.
+        constant = gammaln(size / 2) - betaln(dof / 2, size / 2) - size / 2 * np.log(np.pi * dof)
+        kernel = constant - (dof + size) / 2 * np.log1p(square / (dof * inflation))
+    return log_det + (kernel - size / 2 * np.log(inflation)).sum(axis=2)
+
+
+def _in_data_units(
+    reader: RowReader,
+    part: int,
+    log_weights: np.ndarray,
+    means: np.ndarray,
+    sds: np.ndarray,
+    dof: np.ndarray,
+) -> StudentMixture:
+    column = reader.layout.parts[part].responses[0]
+    scale, shift = reader.layout.scale_of(column), reader.layout.shift_of(column)
+    return StudentMixture(log_weights, means * scale + shift, sds * scale, dof)
