@@ -13,7 +13,6 @@ import pandas as pd
 
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
-from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.inference.estimates import Estimates
 from clusterwise.inference.mixture import ScoredMixture
 from clusterwise.inference.modes import Mode
@@ -29,7 +28,7 @@ from clusterwise.inference.similarity import similarity
 from clusterwise.inference.summary import Summary
 from clusterwise.inference.verdict import Verdict
 from clusterwise.model import Model, RandomState, as_generator
-from clusterwise.record import FitRecord
+from clusterwise.record import KEPT_ROWS, FitRecord
 from clusterwise.weights.specification import resolve_weights
 
 if TYPE_CHECKING:
@@ -241,7 +240,7 @@ class Fit:
         response, or "rows" under a joint model or with several responses;
         "posterior_predictive" has new responses given the covariates; "observed_data" and
         "constant_data" have what they are compared with. Their values are computed when they are
-        first used. Fits of more than 65,536 rows, and loaded variational fits, go without them,
+        first used. Fits of more than 262,144 rows, and loaded variational fits, go without them,
         as attribute `groups_left_out` then says.
 
         Raises
@@ -302,7 +301,7 @@ class Fit:
         Raises
         ------
         OptionError
-            Where there are no chains, the method is unknown, or the fit has more than 65,536
+            Where there are no chains, the method is unknown, or the fit has more than 262,144
             rows, of which it keeps a sample only.
 
         References
@@ -312,7 +311,7 @@ class Fit:
         chains = self._chains
         if not self._record.rows_are_all:
             raise OptionError(
-                f"relabel needs all {self.n_rows} rows, and fits keep no more than {BLOCK_ROWS}; "
+                f"relabel needs all {self.n_rows} rows, and fits keep no more than {KEPT_ROWS}; "
                 "fit a sample of the rows to compare methods."
             )
         return Fit(self.model, self._record.relabelled(chains.permutation(method)))

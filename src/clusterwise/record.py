@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 VARIATIONAL_DRAWS = 1000
+KEPT_ROWS = 262_144
 _EMPTY_ROWS = 1.0
 
 
@@ -35,8 +36,8 @@ class FitRecord:
     `draws`, `log_density` and `sample_stats` lead with (chain, draw). A variational fit has a
     `posterior`, in the engine's own order, of which draws are made when they are asked for.
     `permutation[..., l]` is the sampler's label of component l. `rows` (m, columns + 1) are the
-    standardised rows with their weights where there is a posterior: all of them if one block holds
-    them (`rows_are_all`), else a sample. `optima`, leading with (optimum,), are the modes that
+    standardised rows with their weights where there is a posterior: all of them up to `KEPT_ROWS`
+    (`rows_are_all`), else a sample. `optima`, leading with (optimum,), are the modes that
     `restarts` tells of; None in fits saved by version 0.1.
     """
 
@@ -228,8 +229,8 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
 
 
 def _rows(prepared: Prepared) -> np.ndarray:
-    source = prepared.source if prepared.source.n_blocks == 1 else prepared.sample
-    return source.unpacked(0)
+    source = prepared.source if prepared.source.n_rows <= KEPT_ROWS else prepared.sample
+    return np.concatenate([source.unpacked(part) for part in range(source.n_blocks)])
 
 
 def _restarts(outcome: Outcome, shift: float) -> list[dict[str, Any]]:

@@ -21,12 +21,14 @@ from scipy import stats
 import clusterwise as cw
 from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
 from clusterwise.core.rows import RowBlock
+from clusterwise.engines.gibbs import update
 from clusterwise.engines.step import sampling
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame
 from clusterwise.weights.mixing import MixingWeights
+from tests.calibration.nuts import trajectories
 
 N_CLUSTERS = 3
 N_COLUMNS = 5
@@ -40,7 +42,7 @@ def one_sweep(block: Any, prior: Any, parameters: Any, rows: RowBlock, key: Any)
     row_key, parameter_key = jax.random.split(key)
     moments = parameters.moments()
     totals = sampling(block, moments, rows, row_key)
-    return block.posterior(totals.statistics, prior, moments).sample(parameter_key)
+    return update(block, prior, parameters, totals, parameter_key)
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,15 @@ class Sampler:
     draws
         `(block, prior, start, rows, key, n_draws)` gives thinned draws after a warm-up, arrays
         with a leading axis.
+    about
+        What it is, for who reads the results.
     transition
         `(block, prior, parameters, rows, key)` gives the parameters after one step of a kernel
         that leaves the posterior as it is; None for a sampler that adapts.
     """
 
     draws: Callable[..., Any]
+    about: str
     transition: Callable[..., Any] | None = None
 
 
@@ -79,11 +84,17 @@ def chain_of(transition: Callable[..., Any], *, warmup: int, thin: int) -> Sampl
         every = lax.scan(kept, (start, key), None, length=skipped + n_draws)[1]
         return jax.tree.map(lambda leaf: leaf[skipped:], every)
 
-    return Sampler(draws, transition)
+    about = f"Every {thin}th sweep after {warmup}, from a draw of the prior."
+    return Sampler(draws, about, transition)
 
 
 SAMPLERS: dict[str, Sampler] = {
     "gibbs": chain_of(one_sweep, warmup=60, thin=4),
+    "nuts": Sampler(
+        trajectories(warmup=57, thin=3, max_tree_depth=4),
+        "Every third trajectory after 57 that adapt, of at most 15 steps, from and in the "
+        "coordinates of a short variational fit that starts at a draw of the prior.",
+    ),
 }
 
 
@@ -256,12 +267,15 @@ COMBINATIONS = [
 ]
 
 
-def rotation(offset: int = 0) -> list[Combination]:
-    """Every pair of weights and covariates, the responses in turn."""
+def rotation(offset: int = 0, *, turn: bool = True) -> list[Combination]:
+    """Every pair of weights and covariates, the responses in turn.
+
+    Without a turn from weights to weights, processes that differ in numbers only share a program.
+    """
     found = []
     for i, weights in enumerate(WEIGHTS):
         for j, covariates in enumerate(COVARIATES):
             names = [r for r in RESPONSES if (covariates, r) != ("none", "none")]
-            response = names[(i + j + offset) % len(names)]
+            response = names[(turn * i + j + offset) % len(names)]
             found.append(Combination(weights, covariates, response))
     return found

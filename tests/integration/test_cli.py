@@ -308,7 +308,7 @@ BAD_FITS = {
     "groups": (["y ~ x", "--groups", "g"], ["groups='g'"]),
     "offset": (["y ~ x", "--offset", "x"], ["offset='x'"]),
     "trials": (["y ~ x", "--trials", "x"], ["trials='x'"]),
-    "engine": (["y ~ x", "--engine", "nuts"], ["engine='nuts'", "'em'"]),
+    "engine": (["y ~ x", "--engine", "hmc"], ["engine='hmc'", "'em'"]),
     "prior": (["y ~ x", "--prior", "strong"], ["prior='strong'", "'flat'"]),
     "prior of an engine": (["y ~ x", "--prior", "flat"], ["engine='vi'", "engine='em'"]),
     "covariance alone": (["y ~ x", "--covariance", "full"], ["--covariance", "--covariates"]),

@@ -32,10 +32,17 @@ class _Draw(NamedTuple):
     log_density: Float[Array, ""]
 
 
-def _update(
+def update(
     block: AbstractBlock, prior: Any, parameters: Any, totals: Totals, key: PRNGKeyArray
 ) -> Any:
-    return block.posterior(totals.statistics, prior, parameters.moments()).sample(key)
+    """Draw parameters given the rows' clusters, these perhaps in another order."""
+    order_key, key = jax.random.split(key)
+    moments, statistics = parameters.moments(), totals.statistics
+    count = jax.tree.leaves(statistics)[0][:, 0]
+    order = prior.draw_order(count, moments, order_key)
+    if order is not None:
+        statistics = jax.tree.map(lambda leaf: leaf[order], statistics)
+    return block.posterior(statistics, prior, moments).sample(key)
 
 
 @partial(Program, hot=True)
@@ -47,7 +54,7 @@ def _sweeps_program(
     def sweep(now: Any, key: PRNGKeyArray) -> tuple[Any, _Draw]:
         row_key, parameter_key = jax.random.split(key)
         totals = sampling(block, now.moments(), rows, row_key)
-        after = _update(block, prior, now, totals, parameter_key)
+        after = update(block, prior, now, totals, parameter_key)
         return after, _Draw(now, totals.log_density)
 
     return lax.scan(
@@ -57,7 +64,7 @@ def _sweeps_program(
     )
 
 
-_update_program = Program(_update)
+_update_program = Program(update)
 
 
 @Program

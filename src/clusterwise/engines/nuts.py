@@ -258,7 +258,8 @@ def run_nuts(
     )
     steps = drawn.stats["n_steps"]
     depth = np.ceil(np.log2(steps + 1)).astype(int)
-    return Draws(parameters, drawn.log_density, permutation, drawn.stats | {"tree_depth": depth})
+    stats = drawn.stats | {"tree_depth": depth, "reached_max_treedepth": depth >= max_tree_depth}
+    return Draws(parameters, drawn.log_density, permutation, stats)
 
 
 @dataclass(frozen=True)
