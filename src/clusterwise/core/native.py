@@ -3,7 +3,7 @@
 XLA makes one kernel of each operation, and the numbers between them go through memory; here a
 few hundred rows go through all of it while they are in cache. Compiled by Numba when first used
 and kept on disk; XLA hands its buffers over as a call frame of its foreign function interface,
-of which `_read` knows the layout.
+whose layout `_handler` knows.
 """
 
 # Numba types what it compiles, and pyright does not know its intrinsics.
