@@ -21,6 +21,7 @@ from jax import lax
 from scipy import stats
 
 from clusterwise.core.random import random_key
+from clusterwise.core.runtime import Program
 from tests.calibration.registry import N_COLUMNS, Combination, Sampler
 from tests.calibration.stories import as_rows, moments, simulate
 
@@ -28,7 +29,7 @@ N_ROWS = 7
 _MARGINAL = 40  # draws of the prior for each chain
 
 
-@partial(jax.jit, static_argnames=("transition", "steps"))
+@partial(Program, static_argnames=("transition", "steps"))
 def _successive(
     block: Any,
     prior: Any,
@@ -59,7 +60,7 @@ def _successive(
     return jax.vmap(one)(starts, values, chain_keys)
 
 
-@jax.jit
+@Program
 def _marginal(block: Any, prior: Any, draws: Any, values: Any, data_keys: Any) -> Any:
     def one(parameters: Any, values: Any, key: Any) -> Any:
         values = simulate(block, parameters, values, key)

@@ -21,6 +21,7 @@ from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters
+from clusterwise.posteriors.stick_breaking import StickBreakingPosterior
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.weights.mixing import MixingWeights
 from tests.calibration.registry import N_COLUMNS, Linear, draw_weights
@@ -38,6 +39,7 @@ _POINT = np.array([1.0, _CENTER + 0.5 * _X, _CENTER - 0.5 * _X, 0.3 * _Y, 0.2 * 
 
 ENGINES: dict[str, Any] = {
     "gibbs": cw.Gibbs(num_warmup=100, num_samples=_THIN * N_DRAWS, num_chains=1, n_init=2),
+    "nuts": cw.NUTS(num_warmup=150, num_samples=_THIN * N_DRAWS, num_chains=1, n_init=2),
 }
 
 
@@ -152,6 +154,9 @@ def _simulate_program(block: Any, truths: Any, values: Any, data_keys: Any) -> A
 @Program
 def _summary_program(block: Any, prior: Any, every: Any, values: Any) -> Any:
     found = jax.vmap(lambda p: quantities(block, prior, p, values, _POINT))(every)
+    if isinstance(prior.parts[0], StickBreakingPosterior):
+        # Sticks have an order, which relabelling changes, and their density changes with it.
+        del found["log joint density"]
     return {name: summary(value) for name, value in found.items()}
 
 

@@ -9,7 +9,16 @@ import numpy as np
 from scipy import stats
 
 from tests.calibration import geweke, library, sbc
-from tests.calibration.registry import COVARIATES, N_CLUSTERS, RESPONSES, WEIGHTS, Combination
+from tests.calibration.registry import (
+    COMBINATIONS,
+    COVARIATES,
+    N_CLUSTERS,
+    RESPONSES,
+    SAMPLERS,
+    WEIGHTS,
+    Combination,
+    rotation,
+)
 from tests.calibration.sbc import Ranks
 from tests.calibration.svg import rank_plot
 from tests.calibration.uniformity import chi_square, ecdf_test, holm
@@ -22,15 +31,16 @@ class Sizes(NamedTuple):
     """Replications of the main and of the other combinations, Geweke's chains, fits a model."""
 
     replications: int = 1000
-    others: int = 200
+    others: int = 100
     chains: int = 500
-    fits: int = 200
+    fits: int = 100
 
 
 class Study(NamedTuple):
     """What was found for one sampler."""
 
     sampler: str
+    sizes: Sizes
     ranks: dict[Combination, Ranks]
     geweke: dict[Combination, dict[str, float]]
     fitted: dict[str, Ranks]
@@ -68,44 +78,62 @@ def joint_tests(found: dict[object, dict[str, float]]) -> Tests:
     return Tests(owners, raw, holm(raw))
 
 
-def write(studies: list[Study], sizes: Sizes, output: Path) -> bool:
+def write(studies: list[Study], output: Path) -> bool:
     """Write the page and its plots; whether no test fails at its family-wise level."""
     (output / "calibration").mkdir(parents=True, exist_ok=True)
-    page = [_introduction(sizes)]
+    page = [_introduction()]
     passed = True
     for study in studies:
-        page.append(f"## Sampler: {study.sampler}\n")
-        ranks, fitted = rank_tests(study.ranks), rank_tests(study.fitted, few=True)
-        families = [ranks, fitted]
-        page += [_verdict("Ranks of the samplers' own functions", ranks), _by_pair(study, ranks)]
-        page += [_by_quantity(study, ranks), _plots(study, sizes, output)]
-        page += [_verdict("Ranks through `Model.fit`", fitted), _by_model(study, fitted)]
+        page += [f"## Sampler: {study.sampler}\n", _sizes(study)]
+        families = []
+        if study.ranks:
+            families.append(rank_tests(study.ranks))
+            page.append(_verdict("Ranks of the sampler's own functions", families[-1]))
+            page += [_by_pair(study, families[-1]), _by_quantity(study, families[-1])]
+            page.append(_plots(study, output))
+        if study.fitted:
+            families.append(rank_tests(study.fitted, few=True))
+            page.append(_verdict("Ranks through `Model.fit`", families[-1]))
+            page.append(_by_model(study, families[-1]))
         if study.geweke:
-            joint = joint_tests(study.geweke)
-            families.append(joint)
-            page += [_verdict("Geweke's comparison", joint), _by_pair_joint(study, joint)]
+            families.append(joint_tests(study.geweke))
+            page.append(_verdict("Geweke's comparison", families[-1]))
+            page.append(_by_pair_joint(study, families[-1]))
         passed &= all(family.adjusted.min() >= LEVEL for family in families)
     (output / "calibration.md").write_text("\n".join(page), encoding="utf-8")
     return bool(passed)
 
 
-def _introduction(sizes: Sizes) -> str:
+def _introduction() -> str:
     text = (Path(__file__).parent / "introduction.md").read_text(encoding="utf-8")
     return text.format(
         rows=sbc.N_ROWS,
         draws=sbc.N_DRAWS,
-        chains=sizes.chains,
         joint_rows=geweke.N_ROWS,
         clusters=N_CLUSTERS,
         weights="; ".join(WEIGHTS),
         covariates=", ".join(COVARIATES),
         responses=", ".join(RESPONSES),
-        replications=sizes.replications,
-        others=sizes.others,
-        fits=sizes.fits,
         fit_rows=library.N_ROWS,
         level=LEVEL,
     )
+
+
+def _sizes(study: Study) -> str:
+    main, others, chains, fits = study.sizes
+    pairs = len(set(study.ranks) & set(rotation()))
+    rest = len(COMBINATIONS) - len(rotation())
+    parts = [
+        f"{SAMPLERS[study.sampler].about} Run: {pairs} of {len(rotation())} pairs of weights and "
+        f"covariates with one response and {main:,} replications; {len(study.ranks) - pairs} of "
+        f"the {rest} combinations with the other responses"
+    ]
+    parts.append(f" and {others:,} replications" if others else "")
+    if SAMPLERS[study.sampler].transition is not None:
+        parts.append(f"; {len(study.geweke)} of {len(rotation())} pairs in Geweke's comparison")
+        parts.append(f" of {chains:,} chains")
+    parts.append(f"; {len(study.fitted)} of {len(library.MODELS)} models of {fits:,} fits each.\n")
+    return "".join(parts)
 
 
 def _verdict(what: str, tests: Tests) -> str:
@@ -149,7 +177,9 @@ def _by_pair_joint(study: Study, tests: Tests) -> str:
         cells = []
         for covariates in COVARIATES:
             own = [c for c in study.geweke if (c.weights, c.covariates) == (weights, covariates)]
-            cells.append(_smallest([tests.of(c) for c in own]) + f" {own[0].response}")
+            cells.append(
+                " ".join([_smallest([tests.of(c) for c in own]), *(c.response for c in own)])
+            )
         rows.append([weights, *cells])
     caption = "Smallest p-value, the number of tests, and the response.\n\n"
     return caption + _table(["weights", *COVARIATES], rows)
@@ -184,17 +214,18 @@ def _by_model(study: Study, tests: Tests) -> str:
     return _table(header, rows)
 
 
-def _plots(study: Study, sizes: Sizes, output: Path) -> str:
+def _plots(study: Study, output: Path) -> str:
     main = {
         (c.weights, c.covariates): ranks
         for c, ranks in study.ranks.items()
-        if len(next(iter(ranks.ranks.values()))) == sizes.replications
+        if len(next(iter(ranks.ranks.values()))) == study.sizes.replications
     }
     name = f"calibration/{study.sampler}.svg"
     picture = rank_plot(main, list(WEIGHTS), list(COVARIATES))
     (output / name).write_text(picture, encoding="utf-8")
     return (
         f"![Rank plots of {study.sampler}]({name})\n\nDistribution function of the ranks minus "
-        f"the uniform one, a curve for each quantity, {sizes.replications} replications; the band "
-        "holds all of a curve with probability 95%, so that one curve in twenty may leave it.\n"
+        f"the uniform one, a curve for each quantity, {study.sizes.replications:,} replications; "
+        "the band holds all of a curve with probability 95%, so that one curve in twenty may "
+        "leave it.\n"
     )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.random import random_key
+from clusterwise.core.runtime import Program
 from tests.calibration.registry import N_COLUMNS, Combination, Sampler
 from tests.calibration.stories import as_rows, quantities, simulate
 
@@ -47,7 +48,7 @@ def summary(every: Any) -> tuple[Any, Any, Any]:
     return (draws < every[0]).sum(), lagged, jnp.square(centred).mean()
 
 
-@partial(jax.jit, static_argnames=("draws", "n_draws"))
+@partial(Program, static_argnames=("draws", "n_draws"))
 def _replicate(
     block: Any, prior: Any, truths: Any, starts: Any, values: Any, data_keys: Any, *,
     draws: Any, n_draws: int,

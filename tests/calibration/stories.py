@@ -59,7 +59,8 @@ def log_densities(block: Any, parameters: Any, values: Any) -> list[Any]:
     return found
 
 
-def _concentration_is_learned(prior: Any) -> bool:
+def concentration_is_learned(prior: Any) -> bool:
+    """Whether the weights are those of a process of unknown concentration."""
     concentration = getattr(prior.parts[0], "concentration", None)
     return concentration is not None and not concentration.known
 
@@ -70,7 +71,7 @@ def _of_parameters(block: Any, prior: Any, parameters: Any) -> dict[str, Any]:
         "largest weight": weights.log_weights.max(),
         "sum of squared weights": jnp.exp(2 * weights.log_weights).sum(),
     }
-    if _concentration_is_learned(prior):
+    if concentration_is_learned(prior):
         found["concentration"] = jnp.log(weights.concentration)
     for part, value, own in zip(block.blocks[1:], linear, prior.parts[1:], strict=True):
         what = "x" if part.responses == (1, 2) else f"y{part.responses[0] - 2}"

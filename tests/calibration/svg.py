@@ -31,13 +31,15 @@ def rank_plot(found: dict[tuple[str, str], Ranks], rows: list[str], columns: lis
         top = _TOP + i * (_HEIGHT + _GAP)
         parts.append(f'<text x="4" y="{top + _HEIGHT // 2}">{row}</text>')
         for j, column in enumerate(columns):
-            left = _LEFT + j * (_WIDTH + _GAP)
+            left, panel = _LEFT + j * (_WIDTH + _GAP), found.get((row, column))
+            if panel is None:
+                continue
             parts.append(f'<g transform="translate({left},{top})" fill="none">')
             outline = np.concatenate([low - share, (high - share)[::-1]])
             places = np.concatenate([share, share[::-1]])
             parts.append(f'<path d="{_path(places, outline, reach)}z" fill="#ddd"/>')
-            for number, ranks in enumerate(found[row, column].ranks.values()):
-                counts = ecdf_counts(ranks, found[row, column].n_draws)
+            for number, ranks in enumerate(panel.ranks.values()):
+                counts = ecdf_counts(ranks, panel.n_draws)
                 line = _path(share, counts / n - share, reach)
                 parts.append(f'<path d="{line}" stroke="{_COLOURS[number % len(_COLOURS)]}"/>')
             parts.append(f'<rect width="{_WIDTH}" height="{_HEIGHT}" stroke="#999"/></g>')

@@ -63,7 +63,7 @@ def test_output_goes_where_it_belongs():
         filled("```python\nprint(1)\n```\n", "text")
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/design.md"])
+@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/design.md", "docs/calibration.md"])
 def test_blocks_are_closed_and_links_lead_somewhere(document):
     path = ROOT / document
     text = path.read_text(encoding="utf-8")
