@@ -16,7 +16,7 @@ from clusterwise.posteriors.specification import Gamma
 from clusterwise.posteriors.stick_breaking import StickBreakingPosterior
 from clusterwise.weights.specification import DirichletProcess, PitmanYor
 from tests.laws.registry import LINEAR, PARTS, WEIGHTS
-from tests.posteriors.test_parts import N_DRAWS, drawn, draws_program
+from tests.posteriors.test_parts import N_DRAWS, drawn
 
 _LEAST_P = 1e-5
 
@@ -169,12 +169,18 @@ def test_concentration_draws_and_mean(name, discount):
     grid = np.linspace(1e-6, 20.0, 4001)
     height = np.array([density(v) for v in grid])
     below = integrate.cumulative_trapezoid(height, grid, initial=0)
-    # A draw forgets the concentration that it starts from, however unlikely.
-    for current in (0.02, 1.0, 30.0):
-        begun = replace(posterior, current=jnp.asarray(current))
-        keys = jax.random.split(random_key(7), N_DRAWS)
-        sample = np.asarray(draws_program(begun, keys).concentration)
-        test = stats.kstest(sample, lambda v: np.interp(v, grid, below))
+    step = jax.jit(
+        jax.vmap(
+            lambda posterior, now, key: replace(posterior, current=now).sample(key).concentration,
+            in_axes=(None, 0, 0),
+        )
+    )
+    # Some draws forget the concentration that they start from, however unlikely.
+    for start in (0.02, 1.0, 30.0):
+        now = jnp.full(N_DRAWS, start)
+        for key in jax.random.split(random_key(7), 8):
+            now = step(posterior, now, jax.random.split(key, N_DRAWS))
+        test = stats.kstest(np.asarray(now), lambda v: np.interp(v, grid, below))
         assert test.pvalue > _LEAST_P
 
 
