@@ -33,7 +33,10 @@ def test_the_short_calibration_has_nearly_every_part():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in QUICK else []) for name in SAMPLERS],
+)
 def test_ranks_are_uniform(name):
     chosen = QUICK.get(name, SHORT)
     found = {c: sbc.run(SAMPLERS[name], c, 128, i, n_draws=15) for i, c in enumerate(chosen)}
