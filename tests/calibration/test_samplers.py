@@ -45,7 +45,7 @@ def test_ranks_are_uniform(name):
     assert tests.adjusted.min() >= LEVEL, worst
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPPING)
 def test_both_simulators_agree(name):
     found = {c: geweke.run(SAMPLERS[name], c, 200, i, steps=40) for i, c in enumerate(JOINT)}
