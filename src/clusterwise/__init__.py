@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         OptionError,
     )
     from clusterwise.covariates.gaussian import GaussianCovariates
-    from clusterwise.engines.engine import EM, SVI, VI, Gibbs, MemoizedVI
-    from clusterwise.engines.nuts import NUTS
+    from clusterwise.engines.optimisers import EM, SVI, VI, MemoizedVI
+    from clusterwise.engines.samplers import NUTS, Gibbs
     from clusterwise.estimators import ClusterwiseRegressor
     from clusterwise.fit import Fit
     from clusterwise.interop.mixture import MixtureOfRegressions
@@ -80,8 +80,8 @@ _HOMES = {
         "ClusterwiseError ClusterwiseWarning DataError FileError FormulaError OptionError"
     ),
     "covariates.gaussian": "GaussianCovariates",
-    "engines.engine": "EM SVI VI Gibbs MemoizedVI",
-    "engines.nuts": "NUTS",
+    "engines.optimisers": "EM SVI VI MemoizedVI",
+    "engines.samplers": "Gibbs NUTS",
     "estimators": "ClusterwiseRegressor",
     "fit": "Fit",
     "interop.mixture": "MixtureOfRegressions",

@@ -24,13 +24,8 @@ from clusterwise.core.errors import OptionError
 from clusterwise.core.rows import BLOCK_ROWS, pack_rows
 from clusterwise.core.runtime import double_precision
 from clusterwise.covariates.gaussian import GaussianCovariates
-from clusterwise.engines.engine import (
-    SVI,
-    VI,
-    AbstractEngine,
-    MemoizedVI,
-    resolve_engine,
-)
+from clusterwise.engines.engine import AbstractEngine
+from clusterwise.engines.registry import resolve_engine
 from clusterwise.engines.step import Totals, expectation_program
 from clusterwise.fit import Fit
 from clusterwise.frames.formula import MAX_TERMS
@@ -46,7 +41,6 @@ __all__ = ["ClusterwiseRegressor"]
 
 _RESPONSE = "y"
 _WEIGHT = "weight"
-_STREAMING = (VI, SVI, MemoizedVI)
 # scikit-learn has no types, and those inferred from its defaults are wrong.
 _validate: Callable[..., Any] = validate_data
 _validate_weight: Callable[..., np.ndarray] = _check_sample_weight
@@ -82,7 +76,7 @@ def _can_stream(estimator: ClusterwiseRegressor) -> bool:
         engine = resolve_engine(estimator.engine)
     except (OptionError, TypeError):
         return True
-    if not isinstance(engine, _STREAMING):
+    if not engine.streams:
         raise AttributeError(
             "partial_fit needs a variational engine (engine='vi', 'svi' or 'memoized'), not "
             f"{engine.name!r}."
@@ -457,7 +451,7 @@ def _infer(
     problem = assembled.problem
     outcome = engine.run(problem, rng, _silent)
     record = make_record(engine.name, assembled, outcome, time.perf_counter() - started)
-    if not isinstance(engine, _STREAMING):
+    if not engine.streams:
         return replace(record, posterior=_as_arrays(record.posterior)), None
     posterior, moments = _as_arrays((outcome.posterior, outcome.moments))
     totals = _assign(record, moments, problem.source)

@@ -18,8 +18,9 @@ from clusterwise.core.errors import FormulaError, OptionError
 from clusterwise.core.runtime import double_precision
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.checkpoint import Checkpoint
-from clusterwise.engines.engine import AbstractEngine, resolve_engine
+from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.problem import Outcome
+from clusterwise.engines.registry import resolve_engine
 from clusterwise.frames.formula import parse
 from clusterwise.frames.table import open_table
 from clusterwise.inference.progress import Progress, progress_reporter

@@ -207,7 +207,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         moments=reorder(outcome.moments, order, axis=0),
         draws=None if draws is None else reorder(draws.parameters, order, axis=2),
         log_density=None if draws is None else draws.log_density - shift,
-        sample_stats={} if draws is None else draws.stats or {},
+        sample_stats={} if draws is None else draws.stats,
         permutation=None if draws is None else draws.permutation[..., order],
         rows=_rows(prepared) if draws is not None or outcome.draws_from_posterior else None,
         posterior=outcome.posterior if outcome.draws_from_posterior else None,

@@ -22,7 +22,6 @@ import clusterwise as cw
 from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
 from clusterwise.core.rows import RowBlock
 from clusterwise.engines.gibbs import update
-from clusterwise.engines.step import sampling
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters
 from clusterwise.regression.linear_gaussian import LinearGaussian
@@ -40,8 +39,7 @@ N_COLUMNS = 5
 def one_sweep(block: Any, prior: Any, parameters: Any, rows: RowBlock, key: Any) -> Any:
     """One sweep of the Gibbs sampler: labels of all rows given parameters, then parameters."""
     row_key, parameter_key = jax.random.split(key)
-    moments = parameters.moments()
-    totals = sampling(block, moments, rows, row_key)
+    totals = block.drawn_totals(parameters.moments(), rows, row_key)
     return update(block, prior, parameters, totals, parameter_key)
 
 

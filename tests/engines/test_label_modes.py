@@ -18,6 +18,7 @@ from clusterwise.assembly.assemble import assemble
 from clusterwise.assembly.units import in_data_units
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
+from clusterwise.engines.chains import Chains
 from clusterwise.engines.gibbs import run_gibbs
 from clusterwise.engines.step import expectation_program
 from clusterwise.fit import Fit
@@ -113,10 +114,8 @@ def chains_from(start, pivot, weights=WEIGHTS):
         point = type(point)((weight, type(normals)(means, normals.covariance)))
         totals = problem.source.sum(partial(expectation_program, problem.block, point.moments()))
         at[place] = problem.block.posterior(totals.statistics, prior, prior.moments())
-    draws = run_gibbs(
-        problem.block, prior, problem.source, at[start], at[pivot].moments(),
-        num_warmup=100, num_samples=250, num_chains=2, key=random_key(1), progress=lambda *_: None,
-    )  # fmt: skip
+    chains = Chains(100, 250, 2, random_key(1), lambda *_: None)
+    draws = run_gibbs(problem.block, prior, problem.source, at[start], at[pivot].moments(), chains)
     values = in_data_units(found.prepared.layout, draws.parameters)
     features = np.stack([values.parts[0].coefficients[..., 0, 0], values.weights], axis=-1)
     return draws, features.reshape(500, 2, 2)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clusterwise.core.errors import OptionError
-from clusterwise.engines.engine import SVI
+from clusterwise.engines.optimisers import SVI
 from clusterwise.engines.step import start_program
 from clusterwise.engines.svi import run_stochastic
 from tests.laws.registry import CASES, ENGINES, N_CLUSTERS, make_source

@@ -19,9 +19,12 @@ from scipy import integrate, linalg, special, stats
 from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
 from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
 from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_source
-from clusterwise.engines.engine import EM, SVI, VI, AbstractEngine, Gibbs, MemoizedVI
+from clusterwise.engines.chains import Chains
+from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.gibbs import run_gibbs
-from clusterwise.engines.nuts import NUTS, run_nuts
+from clusterwise.engines.nuts import run_nuts
+from clusterwise.engines.optimisers import EM, SVI, VI, MemoizedVI
+from clusterwise.engines.samplers import NUTS, Gibbs
 from clusterwise.engines.svi import run_memoized, run_stochastic
 from clusterwise.posteriors.covariance import (
     AbstractCovariance,
@@ -518,16 +521,14 @@ def _memoized(block: Any, prior: Any, source: Source, start: Any, key: Any) -> A
 
 
 def _gibbs(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
-    return run_gibbs(
-        block, prior, source, start, start.moments(), num_warmup=50, num_samples=1000,
-        num_chains=4, key=key, progress=_quiet,
-    )  # fmt: skip
+    chains = Chains(50, 1000, 4, key, _quiet)
+    return run_gibbs(block, prior, source, start, start.moments(), chains)
 
 
 def _nuts(block: Any, prior: Any, source: Source, start: Any, key: Any) -> Any:
     return run_nuts(
-        block, prior, source, start, start.moments(), num_warmup=500, num_samples=1000,
-        num_chains=4, target_accept=0.8, max_tree_depth=10, key=key, progress=_quiet,
+        block, prior, source, start, start.moments(), Chains(500, 1000, 4, key, _quiet),
+        target_accept=0.8, max_tree_depth=10,
     )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from scipy import special, stats
 import clusterwise as cw
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
+from clusterwise.engines.chains import Chains
 from clusterwise.engines.gibbs import run_gibbs
-from clusterwise.engines.step import sampling
 from tests.laws.registry import (
     CASES,
     ENGINES,
@@ -137,10 +137,8 @@ def test_rows_in_several_blocks_have_the_same_posterior():
     case, values = CASES["diagonal"], copied_rows()[[0, 0, 0, 0, 1]]
     prior, source = case.prior(), make_source(values, block_rows=1)
     assert source.n_blocks == 5
-    draws = run_gibbs(
-        case.block, prior, source, prior, prior.moments(), num_warmup=50, num_samples=500,
-        num_chains=2, key=random_key(3), progress=lambda *_: None,
-    )  # fmt: skip
+    chains = Chains(50, 500, 2, random_key(3), lambda *_: None)
+    draws = run_gibbs(case.block, prior, source, prior, prior.moments(), chains)
     weights = np.exp(flat_draws(draws).parts[0].log_weights)
     exact = probability_of_sharing(case, prior, values)
     assert_close(np.square(weights).sum(axis=1), exact, 2)
@@ -158,7 +156,7 @@ def test_labels_are_drawn_with_the_right_frequencies():
 
     @jax.jit
     def draw(rows, keys):
-        return jax.lax.map(lambda key: sampling(case.block, moments, rows, key).statistics, keys)
+        return jax.lax.map(lambda key: case.block.drawn_totals(moments, rows, key).statistics, keys)
 
     count = np.asarray(draw(rows, keys))[:, :, 0]
     np.testing.assert_array_equal(count.sum(axis=1), SLOTS)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from clusterwise.core.arrays import constant
+from clusterwise.core.block import AbstractBlock
 from clusterwise.core.runtime import Program, n_cores, parallel_map
 from clusterwise.engines.ascent import Progress
 from clusterwise.engines.checkpoint import Checkpoint
+from clusterwise.engines.relabelling import relabel_to_pivot
+from clusterwise.engines.step import expectation_program
+from clusterwise.sources.source import Source
 
 
 class Draws(NamedTuple):
@@ -23,8 +28,29 @@ class Draws(NamedTuple):
     """Of the rows, at the parameters of each draw."""
     permutation: np.ndarray
     """`permutation[..., l]` is the sampler's label of component l."""
-    stats: dict[str, np.ndarray] | None = None
+    stats: dict[str, np.ndarray]
     """What the sampler notes of each draw, by ArviZ's names."""
+
+
+class Chains(NamedTuple):
+    """How many chains, how long, and from which key."""
+
+    num_warmup: int
+    num_samples: int
+    num_chains: int
+    key: PRNGKeyArray
+    progress: Progress
+    """Called after every block of draws."""
+    checkpoint: Checkpoint | None = None
+    """Where the state is kept for a run that is cut off."""
+
+
+class Draw(NamedTuple):
+    """One draw of a chain: parameters, log density of the rows at them, what the kernel notes."""
+
+    parameters: Any
+    log_density: Float[Array, ""]
+    stats: dict[str, Array]
 
 
 class Sampler(NamedTuple):
@@ -36,7 +62,7 @@ class Sampler(NamedTuple):
     start: Callable[[PRNGKeyArray], PyTree]
     """From keys (chain,) to the state of the group."""
     advance: Callable[[PyTree, PRNGKeyArray], tuple[PyTree, PyTree]]
-    """From a state and keys (chain,) to the next state and draws (step, chain, ...)."""
+    """From a state and keys (chain,) to the next state and a `Draw` (step, chain, ...)."""
     steps: int
     """Draws that one call of `advance` makes."""
     group: int
@@ -51,35 +77,9 @@ def chains_together(num_chains: int) -> int:
     return next(size for size in range(most, 0, -1) if num_chains % size == 0)
 
 
-def run_chains(
-    sampler: Sampler,
-    *,
-    num_warmup: int,
-    num_samples: int,
-    num_chains: int,
-    key: PRNGKeyArray,
-    progress: Progress,
-    checkpoint: Checkpoint | None = None,
-) -> PyTree:
-    """Run chains and drop the warm-up.
-
-    Parameters
-    ----------
-    sampler
-        The kernel.
-    num_warmup, num_samples, num_chains
-        Draws to drop, draws to keep, of each chain.
-    key
-        Random key; every chain and block of draws has one of its own.
-    progress
-        Called after every block of draws.
-    checkpoint
-        Where the state is kept for a run that is cut off.
-
-    Returns
-    -------
-    Draws with leading axes (chain, draw).
-    """
+def run_chains(sampler: Sampler, chains: Chains) -> Draw:
+    """Run chains and drop the warm-up; results lead with (chain, draw)."""
+    num_warmup, num_samples, num_chains, key, progress, checkpoint = chains
     keys = jax.random.split(key, num_chains)
     rounds = -(-(num_warmup + num_samples) // sampler.steps)
     first = num_warmup // sampler.steps
@@ -111,6 +111,22 @@ def run_chains(
 
     groups = list((parallel_map if sampler.side_by_side else map)(run, range(n_groups)))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *groups)
+
+
+def draw_relabelled(
+    sampler: Sampler, chains: Chains, block: AbstractBlock, prior: Any, source: Source, pivot: Any
+) -> Draws:
+    """Run chains and relabel their draws to a pivot's moments, as far as the prior lets labels go.
+
+    The rows are visited once more, for what the pivot makes of them.
+    """
+    drawn = run_chains(sampler, chains)
+    totals = source.sum(partial(expectation_program, block, pivot))
+    parameters, permutation = relabel_to_pivot(
+        block, totals.statistics, drawn.parameters, prior.label_groups
+    )
+    log_density, stats = jax.tree.map(np.asarray, (drawn.log_density, drawn.stats))
+    return Draws(parameters, log_density, permutation, stats)
 
 
 @Program

@@ -6,30 +6,30 @@ Ishwaran and James (2001) for stick-breaking weights; Diebolt and Robert (1994) 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from clusterwise.core.block import AbstractBlock, Totals
 from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program
-from clusterwise.engines.ascent import Progress, is_wide
-from clusterwise.engines.chains import Draws, Sampler, chains_together, run_chains
-from clusterwise.engines.checkpoint import Checkpoint
-from clusterwise.engines.relabelling import relabel_to_pivot
-from clusterwise.engines.step import expectation_program, sampling, sampling_program
+from clusterwise.engines.ascent import is_wide
+from clusterwise.engines.chains import (
+    Chains,
+    Draw,
+    Draws,
+    Sampler,
+    chains_together,
+    draw_relabelled,
+)
+from clusterwise.engines.step import sampling_program
 from clusterwise.sources.source import Source
 
 _PROGRAM_SWEEPS = 100
 _SWEEPS_OVER_BLOCKS = 10
-
-
-class _Draw(NamedTuple):
-    parameters: Any
-    log_density: Float[Array, ""]
 
 
 def update(
@@ -48,14 +48,14 @@ def update(
 @partial(Program, hot=True)
 def _sweeps_program(
     block: AbstractBlock, prior: Any, rows: RowBlock, parameters: Any, keys: PRNGKeyArray
-) -> tuple[Any, _Draw]:
+) -> tuple[Any, Draw]:
     """Some sweeps of some chains over rows that are in memory."""
 
-    def sweep(now: Any, key: PRNGKeyArray) -> tuple[Any, _Draw]:
+    def sweep(now: Any, key: PRNGKeyArray) -> tuple[Any, Draw]:
         row_key, parameter_key = jax.random.split(key)
-        totals = sampling(block, now.moments(), rows, row_key)
+        totals = block.drawn_totals(now.moments(), rows, row_key)
         after = update(block, prior, now, totals, parameter_key)
-        return after, _Draw(now, totals.log_density)
+        return after, Draw(now, totals.log_density, {})
 
     return lax.scan(
         jax.vmap(sweep),
@@ -79,7 +79,7 @@ def _moments_program(parameters: Any) -> Any:
 
 def _sweeps_over_blocks(
     block: AbstractBlock, prior: Any, source: Source, state: Any, keys: PRNGKeyArray
-) -> tuple[Any, _Draw]:
+) -> tuple[Any, Draw]:
     """The same for one chain where rows lie in several blocks, or are wide."""
     parameters = jax.tree.map(lambda leaf: leaf[0], state)
     kept = []
@@ -87,7 +87,7 @@ def _sweeps_over_blocks(
         row_key, parameter_key = jax.random.split(sweep_key)
         program = partial(_sample_block, block, _moments_program(parameters), row_key)
         totals = source.sum_numbered(program)
-        kept.append(jax.tree.map(np.asarray, _Draw(parameters, totals.log_density)))
+        kept.append(jax.tree.map(np.asarray, Draw(parameters, totals.log_density, {})))
         parameters = _update_program(block, prior, parameters, totals, parameter_key)
     draws = jax.tree.map(lambda *parts: np.stack(parts)[:, None], *kept)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], parameters), draws
@@ -112,35 +112,8 @@ def _sampler(
 
 
 def run_gibbs(
-    block: AbstractBlock,
-    prior: Any,
-    source: Source,
-    start: Any,
-    pivot: Any,
-    *,
-    num_warmup: int,
-    num_samples: int,
-    num_chains: int,
-    key: PRNGKeyArray,
-    progress: Progress,
-    checkpoint: Checkpoint | None = None,
+    block: AbstractBlock, prior: Any, source: Source, start: Any, pivot: Any, chains: Chains
 ) -> Draws:
-    """Sample from a starting posterior and relabel against a pivot's moments.
-
-    Chains start from independent draws of `start` and run side by side. `log_density` is that of
-    the rows at each draw's parameters.
-    """
-    drawn = run_chains(
-        _sampler(block, prior, source, start, num_chains),
-        num_warmup=num_warmup,
-        num_samples=num_samples,
-        num_chains=num_chains,
-        key=key,
-        progress=progress,
-        checkpoint=checkpoint,
-    )
-    at_pivot = source.sum(partial(expectation_program, block, pivot))
-    parameters, permutation = relabel_to_pivot(
-        block, at_pivot.statistics, drawn.parameters, prior.label_groups
-    )
-    return Draws(parameters, drawn.log_density, permutation)
+    """Sample from independent draws of a starting posterior, relabelled to a pivot's moments."""
+    sampler = _sampler(block, prior, source, start, chains.num_chains)
+    return draw_relabelled(sampler, chains, block, prior, source, pivot)

@@ -20,11 +20,6 @@ def expectation(block: AbstractBlock, moments: Any, rows: RowBlock) -> Totals:
     return fold_chunks(lambda _, part: soft_totals(block, moments, part), rows)
 
 
-def sampling(block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray) -> Totals:
-    """Draw a cluster for each row and sum."""
-    return block.drawn_totals(moments, rows, key)
-
-
 def labelled(block: AbstractBlock, moments: Any, rows: RowBlock, labels: Int[Array, " n"]) -> Any:
     """Statistics of rows whose clusters are given, chunk after chunk."""
     chunks, _, size = rows.packed.shape
@@ -39,7 +34,14 @@ def labelled(block: AbstractBlock, moments: Any, rows: RowBlock, labels: Int[Arr
 
 
 expectation_program = Program(expectation, hot=True)
-sampling_program = Program(sampling, hot=True)
+
+
+@partial(Program, hot=True)
+def sampling_program(
+    block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray
+) -> Totals:
+    """Draw a cluster for each row and sum."""
+    return block.drawn_totals(moments, rows, key)
 
 
 @Program
