@@ -19,8 +19,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from clusterwise.assembly.assemble import assemble
+from clusterwise.assembly.specify import Prior
 from clusterwise.core.block import AbstractBlock, Statistics
 from clusterwise.core.errors import OptionError
+from clusterwise.core.random import RandomState, as_generator
 from clusterwise.core.rows import BLOCK_ROWS, pack_rows
 from clusterwise.core.runtime import double_precision
 from clusterwise.covariates.gaussian import GaussianCovariates
@@ -30,7 +32,7 @@ from clusterwise.engines.step import Totals, expectation_program
 from clusterwise.fit import Fit
 from clusterwise.frames.formula import MAX_TERMS
 from clusterwise.frames.table import open_table
-from clusterwise.model import Model, Prior, RandomState, as_generator
+from clusterwise.model import Model
 from clusterwise.record import FitRecord, make_record, reorder
 from clusterwise.responses.gaussian import Gaussian
 from clusterwise.sources.source import Source

@@ -13,6 +13,7 @@ import pandas as pd
 
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
+from clusterwise.core.random import RandomState, as_generator
 from clusterwise.inference.estimates import Estimates
 from clusterwise.inference.mixture import ScoredMixture
 from clusterwise.inference.modes import Mode
@@ -20,6 +21,7 @@ from clusterwise.inference.optima import optima_table
 from clusterwise.inference.predictive import (
     AbstractPredictive,
     NormalPredictive,
+    Question,
     StudentPredictive,
 )
 from clusterwise.inference.reading import RowReader
@@ -27,7 +29,7 @@ from clusterwise.inference.sampled import Partition, SampledMixture
 from clusterwise.inference.similarity import similarity
 from clusterwise.inference.summary import Summary
 from clusterwise.inference.verdict import Verdict
-from clusterwise.model import Model, RandomState, as_generator
+from clusterwise.model import Model
 from clusterwise.record import KEPT_ROWS, FitRecord
 from clusterwise.weights.specification import resolve_weights
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-KINDS = ("mean", "quantile", "interval", "density", "sample")
 _PREDICTION_DRAWS = 100
 
 
@@ -93,6 +94,7 @@ class Fit:
     def __init__(self, model: Model, record: FitRecord) -> None:
         self.model = model
         self._record = record
+        self._layout = record.layout
         self._estimates = Estimates(record.layout, in_data_units(record.layout, record.parameters))
         self.reader = RowReader(record.encoder, record.design, record.layout)
         self.engine = record.engine
@@ -194,16 +196,21 @@ class Fit:
         formulas = self.model.formula
         text = ", ".join([formulas] if isinstance(formulas, str) else formulas or ["no response"])
         estimates = self._estimates
-        densities = [name for i in estimates.densities for name in estimates.modelled(i)]
+        densities = [name for i in self._layout.densities for name in estimates.modelled(i)]
         return text + (f"; density of {', '.join(densities)}" if densities else "")
 
     @cached_property
     def _spread(self) -> Values | None:
         return self._record.standard_deviations()
 
-    @property
-    def _drawn(self) -> Any:
+    def _with_draws(self) -> Any:
+        """Draws of the posterior, made now where the engine made none."""
         self._record = self._record.with_draws()
+        if self._record.draws is None:
+            raise OptionError(
+                f"engine={self.engine!r} gives a point, not a posterior; fit with engine='vi', "
+                "'gibbs' or 'nuts'."
+            )
         return self._record.draws
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -248,23 +255,14 @@ class Fit:
         OptionError
             For EM, which gives a point only.
         """
-        if self._drawn is None:
-            raise OptionError(
-                f"engine={self.engine!r} gives a point, not a posterior; fit with engine='vi', "
-                "'gibbs' or 'nuts'."
-            )
+        self._with_draws()
         return self._record.tree()
 
     # -- draws ----------------------------------------------------------------------------------
 
     @cached_property
     def _sampled(self) -> SampledMixture:
-        draws, record = self._drawn, self._record
-        if draws is None:
-            raise OptionError(
-                f"engine={self.engine!r} gives a point, not a posterior; fit with engine='vi', "
-                "'gibbs' or 'nuts'."
-            )
+        draws, record = self._with_draws(), self._record
         rows = np.zeros((0, 0)) if record.rows is None else record.rows[record.rows[:, -1] > 0, :-1]
         weights = resolve_weights(self.model.weights, self.n_components)
         groups = weights.prior(self.n_components, flat=False).label_groups
@@ -538,36 +536,16 @@ class Fit:
             mean (n,), or a frame with one column a response; quantile (n, len(q)); interval
             (n, 2); density (n,); sample (n_samples, n).
         """
-        if kind not in KINDS:
-            raise OptionError(f"kind={kind!r} is not known; use one of {', '.join(KINDS)}.")
-        if not self.reader.responses:
+        rng = as_generator(random_state)
+        question = Question.check(kind, q=q, level=level, n_samples=n_samples, rng=rng)
+        if not self._layout.responses:
             raise OptionError("The model has no response to predict; give Model a formula.")
-        if kind == "mean" and response is None and len(self.reader.responses) > 1:
-            names = [name for name, _ in self.reader.responses]
+        if kind == "mean" and response is None and len(self._layout.responses) > 1:
+            names = [name for name, _ in self._layout.responses]
             return pd.DataFrame({n: self.predict(data, response=n) for n in names})
         part = self._response_part(response)
-        levels = np.atleast_1d(np.asarray(q, float))
-        if kind == "interval":
-            levels = np.array([(1 - level) / 2, (1 + level) / 2])
-        if np.any((levels <= 0) | (levels >= 1)):
-            raise OptionError("q and level must lie strictly between 0 and 1.")
-        rng = as_generator(random_state)
-        found = []
-        for rows in self.reader.rows(data, response=kind == "density", regressors=True):
-            size = self._predictive.rows_at_a_time()
-            for start in range(0, len(rows), size):
-                chunk = rows[start : start + size]
-                mixture = self._predictive.response(chunk, part)
-                if kind == "mean":
-                    found.append(mixture.mean())
-                elif kind == "density":
-                    y = self.reader.response_values(chunk, part)
-                    found.append(np.exp(mixture.log_density(y[:, None])[:, 0]))
-                elif kind == "sample":
-                    found.append(mixture.sample(n_samples, rng))
-                else:
-                    found.append(mixture.quantile(levels))
-        return np.concatenate(found, axis=1 if kind == "sample" else 0)
+        rows = self.reader.rows(data, response=kind == "density", regressors=True)
+        return self._predictive.predict(rows, part, question)
 
     def simulate(
         self, n: int | None, random_state: RandomState = None, *, data: Any = None
@@ -588,24 +566,16 @@ class Fit:
         pandas.DataFrame
             Covariates, responses, and "component".
         """
-        from clusterwise.inference.simulate import Truth, simulate
+        from clusterwise.inference.simulate import estimated_truth, simulate
 
         encoder = self._record.encoder
         designs = encoder.to_dict()["designs"]
-        rights = {name: designs[f"regressors:{i}"]["formula"] for name, i in self.reader.responses}
-        parts = self._estimates.values.parts
-        truth = Truth(
-            self._estimates.values.weights / self._estimates.values.weights.sum(),
-            {name: parts[i].coefficients[:, :, 0] for name, i in self.reader.responses},
-            {name: np.sqrt(parts[i].covariance[:, 0, 0]) for name, i in self.reader.responses},
-            tuple(self.means.columns),
-            self.means.to_numpy(),
-            np.stack([covariance.to_numpy() for covariance in self.covariances]),
-        )
+        rights = {name: designs[f"regressors:{i}"]["formula"] for name, i in self._layout.responses}
+        truth = estimated_truth(self._estimates)
         return simulate(rights, truth, n, as_generator(random_state), data, encoder)
 
     def _response_part(self, response: str | None) -> int:
-        names = dict(self.reader.responses)
+        names = dict(self._layout.responses)
         if response is None and len(names) == 1:
             return next(iter(names.values()))
         if response not in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,29 +13,23 @@ import numpy as np
 
 from clusterwise.assembly.assemble import Assembled, assemble
 from clusterwise.assembly.build import Specification
-from clusterwise.assembly.layout import ResponseSpec
-from clusterwise.core.errors import FormulaError, OptionError
+from clusterwise.assembly.specify import Prior, check_prior, specify
+from clusterwise.core.errors import OptionError
+from clusterwise.core.random import RandomState, as_generator
 from clusterwise.core.runtime import double_precision
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.checkpoint import Checkpoint
 from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.problem import Outcome
 from clusterwise.engines.registry import resolve_engine
-from clusterwise.frames.formula import parse
 from clusterwise.frames.table import open_table
 from clusterwise.inference.progress import Progress, progress_reporter
-from clusterwise.posteriors.specification import Normal, NormalInverseGamma, NormalInverseWishart
-from clusterwise.regression.free import check_free, is_free
-from clusterwise.responses.gaussian import resolve_family
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from clusterwise.fit import Fit
-
-RandomState = int | np.random.Generator | np.random.RandomState | None
-Prior = str | dict[str, Any]
 
 _LATER = {"shared": None, "groups": None, "offset": None, "trials": None}
 _LATER |= {"coefficients": "independent"}
@@ -113,26 +107,7 @@ class Model:
                 )
         _check_components(self.n_components)
         resolve_weights(self.weights, self.n_components)
-        self._check_prior()
-
-    def _check_prior(self) -> None:
-        if isinstance(self.prior, str):
-            if self.prior not in ("default", "flat"):
-                raise OptionError(
-                    f"prior={self.prior!r} is not known; use 'default', 'flat' or a dictionary of "
-                    "priors such as {'y': cw.NormalInverseGamma(...)}."
-                )
-            return
-        kinds = (Normal, NormalInverseGamma, NormalInverseWishart)
-        for key, value in dict(self.prior).items():
-            if is_free(value):
-                check_free(key, value)
-                continue
-            if not isinstance(value, kinds) and value != "default":
-                raise OptionError(
-                    f"prior[{key!r}] is {value!r}; use 'default' or "
-                    f"{', '.join('cw.' + kind.__name__ for kind in kinds)}."
-                )
+        check_prior(self.prior)
 
     def fit(
         self,
@@ -290,96 +265,17 @@ class Model:
         return make_program(assembled)
 
     def specification(self, names: Sequence[str] = ()) -> Specification:
-        """Resolve every argument, given the data's column names.
-
-        Parameters
-        ----------
-        names
-            Columns that "." in a formula stands for.
-
-        Returns
-        -------
-        Specification
-        """
-        formulas = [self.formula] if isinstance(self.formula, str) else list(self.formula or [])
-        families = self.family if isinstance(self.family, (list, tuple)) else [self.family]
-        if len(families) == 1:
-            families = list(families) * max(len(formulas), 1)
-        if formulas and len(families) != len(formulas):
-            raise OptionError(
-                f"family has {len(families)} entries for {len(formulas)} formulas; give one, or "
-                "one for each."
-            )
-        responses = []
-        for text, family in zip(formulas, families, strict=False):
-            parsed = parse(text, columns=names or None)
-            if parsed.response is None:
-                raise FormulaError(
-                    f"The formula {text!r} has no response; write it as 'y ~ {text}', or use "
-                    "formula=None with covariates for a plain mixture."
-                )
-            name = parsed.response.strip()
-            plain = name[1:-1] if name[0] == name[-1] == "`" else name
-            responses.append(ResponseSpec(plain, name, parsed.right, resolve_family(family)))
-        if len({r.name for r in responses}) < len(responses):
-            raise FormulaError("Each response may have one formula only.")
-        densities = self._densities(names)
-        if not responses and not densities:
-            raise OptionError(
-                "The model has neither a response nor covariates; give a formula, covariates, "
-                "or both."
-            )
-        priors, flat = self._priors(responses, densities)
-        return Specification(
+        """Resolve every argument, given the data's column names, which "." in a formula is."""
+        return specify(
+            self.formula,
+            self.family,
             self.n_components,
-            tuple(responses),
-            densities,
-            resolve_weights(self.weights, self.n_components),
-            priors,
-            flat,
+            self.covariates,
+            self.weights,
+            self.prior,
             self.sample_weight,
+            names=names,
         )
-
-    def _densities(self, names: Sequence[str]) -> tuple[GaussianCovariates, ...]:
-        if self.covariates is None:
-            return ()
-        blocks = (
-            [GaussianCovariates(self.covariates)]
-            if isinstance(self.covariates, str)
-            else list(self.covariates)
-        )
-        found, seen = [], set()
-        for block in blocks:
-            if not isinstance(block, GaussianCovariates):
-                raise OptionError(
-                    f"covariates holds {block!r}; use a formula's right side or a list of "
-                    "cw.GaussianCovariates."
-                )
-            parsed = parse(block.formula, response=False, columns=names or None)
-            right = f"0 + {parsed.without_intercept.removeprefix('0 + ')}"
-            terms = [term for term in parsed.terms if term]
-            if not terms:
-                raise FormulaError(f"covariates={block.formula!r} names no column.")
-            if seen & set(terms):
-                raise FormulaError("A covariate may stand in one block of covariates only.")
-            seen |= set(terms)
-            found.append(replace(block, formula=right))
-        return tuple(found)
-
-    def _priors(
-        self, responses: Sequence[ResponseSpec], densities: Sequence[GaussianCovariates]
-    ) -> tuple[dict[str, Any], bool]:
-        kinds = {f"response:{i}": r.name for i, r in enumerate(responses)}
-        kinds |= {f"covariates:{j}": "covariates" for j in range(len(densities))}
-        if isinstance(self.prior, str):
-            return dict.fromkeys(kinds, self.prior), self.prior == "flat"
-        unknown = set(self.prior) - set(kinds.values())
-        if unknown:
-            raise OptionError(
-                f"prior names {', '.join(map(repr, sorted(unknown)))}; this model has "
-                f"{', '.join(map(repr, dict.fromkeys(kinds.values())))}."
-            )
-        return {kind: self.prior.get(name, "default") for kind, name in kinds.items()}, False
 
 
 @double_precision
@@ -418,20 +314,6 @@ def _open_checkpoint(
     checkpoint = Checkpoint(folder)
     checkpoint.seed(rng, seeded)
     return checkpoint
-
-
-def as_generator(random_state: RandomState) -> np.random.Generator:
-    """A generator from a seed, a generator, or scikit-learn's kind of random state."""
-    if isinstance(random_state, np.random.Generator):
-        return random_state
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31))
-    if random_state is None or (isinstance(random_state, (int, np.integer)) and random_state >= 0):
-        return np.random.default_rng(random_state)
-    raise OptionError(
-        f"random_state={random_state!r} must be None, a non-negative whole number or a NumPy "
-        "generator."
-    )
 
 
 def _check_components(n_components: Any) -> None:

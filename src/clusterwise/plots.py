@@ -185,7 +185,7 @@ def _circle() -> np.ndarray:
 
 def _part(fit: Fit, response: str | None) -> int:
     """Number of a response."""
-    names = [name for name, _ in fit.reader.responses]
+    names = [name for name, _ in fit.reader.layout.responses]
     if not names:
         raise OptionError("the model has no response to plot; use plot_pairs.")
     if response is None:
@@ -206,9 +206,9 @@ def _only_covariate(fit: Fit, part: int) -> str | None:
 
 def _regression(fit: Fit, part: int) -> tuple[str, np.ndarray, np.ndarray]:
     """Name, coefficients (k, p) and sigma (k,) of a response."""
-    name = fit.reader.responses[part][0]
+    name = fit.reader.layout.responses[part][0]
     coefficients, dispersion = fit.coefficients, fit.dispersion
-    if len(fit.reader.responses) > 1:
+    if len(fit.reader.layout.responses) > 1:
         coefficients = coefficients.xs(name, axis="columns", level=0)
         dispersion = dispersion.xs(name, axis="columns", level=0)
     return name, coefficients.to_numpy(), dispersion.to_numpy()[:, 0]

@@ -75,6 +75,16 @@ class Layout:
         """Standardised columns and the constant."""
         return len(self.columns) + 1
 
+    @property
+    def responses(self) -> list[tuple[str, int]]:
+        """Name and part number of each response."""
+        return [(part.names[0], i) for i, part in enumerate(self.parts) if part.is_response]
+
+    @property
+    def densities(self) -> list[int]:
+        """Part numbers of the covariate densities."""
+        return [i for i, part in enumerate(self.parts) if not part.is_response]
+
     def standardise(self, raw: np.ndarray) -> np.ndarray:
         """Rows (n, columns) with the constant in front, from raw rows."""
         rows = np.empty((raw.shape[0], self.n_columns))

@@ -17,6 +17,10 @@ from jax import lax
 from jax.extend.random import define_prng_impl
 from jaxtyping import PRNGKeyArray
 
+from clusterwise.core.errors import OptionError
+
+RandomState = int | np.random.Generator | np.random.RandomState | None
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -75,3 +79,17 @@ def random_key(seed: int) -> PRNGKeyArray:
         Not negative.
     """
     return jax.random.key(seed, impl=_IMPLEMENTATION)
+
+
+def as_generator(random_state: RandomState) -> np.random.Generator:
+    """A generator from a seed, a generator, or scikit-learn's kind of random state."""
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31))
+    if random_state is None or (isinstance(random_state, (int, np.integer)) and random_state >= 0):
+        return np.random.default_rng(random_state)
+    raise OptionError(
+        f"random_state={random_state!r} must be None, a non-negative whole number or a NumPy "
+        "generator."
+    )

@@ -22,17 +22,6 @@ class Estimates(NamedTuple):
         """Numbers of the components."""
         return pd.RangeIndex(self.values.weights.size, name="component")
 
-    @property
-    def responses(self) -> list[tuple[str, int]]:
-        """Name and part number of each response."""
-        parts = enumerate(self.layout.parts)
-        return [(part.names[0], i) for i, part in parts if part.is_response]
-
-    @property
-    def densities(self) -> list[int]:
-        """Part numbers of the covariate densities."""
-        return [i for i, part in enumerate(self.layout.parts) if not part.is_response]
-
     def modelled(self, i: int) -> list[str]:
         """Columns that a density models."""
         part = self.layout.parts[i]
@@ -42,7 +31,7 @@ class Estimates(NamedTuple):
         """(response, term) of coefficients that the data do not identify."""
         return tuple(
             (name, term)
-            for name, i in self.responses
+            for name, i in self.layout.responses
             for j, term in enumerate(self.layout.parts[i].terms)
             if j not in self.layout.parts[i].kept_terms
         )
@@ -56,7 +45,7 @@ class Estimates(NamedTuple):
                     index=self.components,
                     columns=pd.Index(self.layout.parts[i].terms),
                 )
-                for name, i in self.responses
+                for name, i in self.layout.responses
             }
         )
 
@@ -68,7 +57,7 @@ class Estimates(NamedTuple):
                     {"sigma": np.sqrt(self.values.parts[i].covariance[:, 0, 0])},
                     index=self.components,
                 )
-                for name, i in self.responses
+                for name, i in self.layout.responses
             }
         )
 
@@ -80,18 +69,18 @@ class Estimates(NamedTuple):
                 index=self.components,
                 columns=pd.Index(self.modelled(i)),
             )
-            for i in self.densities
+            for i in self.layout.densities
         ]
         return pd.concat(frames, axis=1) if frames else pd.DataFrame(index=self.components)
 
     def covariances(self) -> list[pd.DataFrame]:
         """Covariance matrix of the modelled covariates of each component."""
-        names = [name for i in self.densities for name in self.modelled(i)]
+        names = [name for i in self.layout.densities for name in self.modelled(i)]
         found = []
         for k in range(len(self.components)):
             whole = np.zeros((len(names), len(names)))
             at = 0
-            for i in self.densities:
+            for i in self.layout.densities:
                 block = self.values.parts[i].covariance[k]
                 whole[at : at + len(block), at : at + len(block)] = block
                 at += len(block)
@@ -104,8 +93,8 @@ class Estimates(NamedTuple):
         if spread is not None:
             columns["weight (sd)"] = spread.weights
         unidentified = self.not_identified()
-        for name, i in self.responses:
-            prefix = "" if len(self.responses) == 1 else f"{name}: "
+        for name, i in self.layout.responses:
+            prefix = "" if len(self.layout.responses) == 1 else f"{name}: "
             values = self.values.parts[i]
             for j, term in enumerate(self.layout.parts[i].terms):
                 label = f"{prefix}{term}"
@@ -116,7 +105,7 @@ class Estimates(NamedTuple):
                 if spread is not None:
                     columns[f"{label} (sd)"] = spread.parts[i].coefficients[:, j, 0]
             columns[f"{prefix}sigma"] = np.sqrt(values.covariance[:, 0, 0])
-        for i in self.densities:
+        for i in self.layout.densities:
             values = self.values.parts[i]
             for j, name in zip(self.layout.parts[i].kept_names, self.modelled(i), strict=True):
                 columns[f"mean of {name}"] = values.coefficients[:, 0, j]

@@ -3,23 +3,76 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import betaln, gammaln
 
+from clusterwise.core.errors import OptionError
 from clusterwise.core.product import QuadraticProduct
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.inference.predict import StudentMixture
 from clusterwise.inference.reading import RowReader
 from clusterwise.posteriors.matrix_normal import LinearPredictive
 
+KINDS = ("mean", "quantile", "interval", "density", "sample")
 _NUMBERS = 500_000
+
+
+class Question(NamedTuple):
+    """What is asked of the distribution of a response."""
+
+    kind: str
+    levels: np.ndarray
+    n_samples: int
+    rng: np.random.Generator
+
+    @classmethod
+    def check(
+        cls,
+        kind: str,
+        *,
+        q: float | Sequence[float],
+        level: float,
+        n_samples: int,
+        rng: np.random.Generator,
+    ) -> Question:
+        """Read the arguments of `Fit.predict`."""
+        if kind not in KINDS:
+            raise OptionError(f"kind={kind!r} is not known; use one of {', '.join(KINDS)}.")
+        levels = np.atleast_1d(np.asarray(q, float))
+        if kind == "interval":
+            levels = np.array([(1 - level) / 2, (1 + level) / 2])
+        if np.any((levels <= 0) | (levels >= 1)):
+            raise OptionError("q and level must lie strictly between 0 and 1.")
+        return cls(kind, levels, n_samples, rng)
+
+    def answer(self, mixture: StudentMixture, y: np.ndarray) -> np.ndarray:
+        """The numbers, of rows whose responses are y (n,)."""
+        if self.kind == "mean":
+            return mixture.mean()
+        if self.kind == "density":
+            return np.exp(mixture.log_density(y[:, None])[:, 0])
+        if self.kind == "sample":
+            return mixture.sample(self.n_samples, self.rng)
+        return mixture.quantile(self.levels)
 
 
 class AbstractPredictive(ABC):
     """A density of rows in standard units, and the distribution of a response given covariates."""
+
+    reader: RowReader
+
+    def predict(self, blocks: Iterable[np.ndarray], part: int, question: Question) -> np.ndarray:
+        """Answer for blocks of rows, of one part's response."""
+        size, found = self.rows_at_a_time(), []
+        for rows in blocks:
+            for start in range(0, len(rows), size):
+                chunk = rows[start : start + size]
+                y = self.reader.response_values(chunk, part)
+                found.append(question.answer(self.response(chunk, part), y))
+        return np.concatenate(found, axis=1 if question.kind == "sample" else 0)
 
     @abstractmethod
     def rows_at_a_time(self) -> int:
@@ -39,7 +92,7 @@ class NormalPredictive(AbstractPredictive):
 
     def __init__(self, reader: RowReader, block: QuadraticProduct, parameters: Any) -> None:
         self.mixture = ScoredMixture.from_draws(block, parameters)
-        self._reader, self._parameters = reader, parameters
+        self.reader, self._parameters = reader, parameters
 
     def rows_at_a_time(self) -> int:
         """As for the mixture."""
@@ -51,15 +104,15 @@ class NormalPredictive(AbstractPredictive):
 
     def response(self, rows: np.ndarray, part: int) -> StudentMixture:
         """A mixture of normals over the clusters of all draws."""
-        scores = self.mixture.scores(rows, self._reader.blocks(response=False))
+        scores = self.mixture.scores(rows, self.reader.blocks(response=False))
         log_weights = scores - log_sum_exp(scores)[..., None] - np.log(self.mixture.n_draws)
         linear = self._parameters.parts[part + 1]
         p = linear.coefficients.shape[-2]
-        columns = list(self._reader.layout.parts[part].regressors)
+        columns = list(self.reader.layout.parts[part].regressors)
         means = rows[:, columns] @ linear.coefficients[..., 0].reshape(-1, p).T
         variance = np.broadcast_to(linear.covariance[:, :, 0, 0], scores.shape[1:])
         return _in_data_units(
-            self._reader,
+            self.reader,
             part,
             log_weights.reshape(len(rows), -1),
             means,
@@ -83,7 +136,7 @@ class StudentPredictive(AbstractPredictive):
     """
 
     def __init__(self, reader: RowReader, parts: tuple[Any, ...]) -> None:
-        self._reader, self._log_weights = reader, parts[0]
+        self.reader, self._log_weights = reader, parts[0]
         self._parts: tuple[LinearPredictive, ...] = parts[1:]
 
     def rows_at_a_time(self) -> int:
@@ -99,12 +152,12 @@ class StudentPredictive(AbstractPredictive):
 
     def response(self, rows: np.ndarray, part: int) -> StudentMixture:
         """A mixture over the clusters."""
-        scores = self._scores(rows, self._reader.blocks(response=False))
+        scores = self._scores(rows, self.reader.blocks(response=False))
         own = self._parts[part]
-        x = rows[:, list(self._reader.layout.parts[part].regressors)]
+        x = rows[:, list(self.reader.layout.parts[part].regressors)]
         sds = np.sqrt(_inflation(own, x)) / own.residual.whitening[:, 0, 0]
         return _in_data_units(
-            self._reader,
+            self.reader,
             part,
             scores - log_sum_exp(scores)[:, None],
             x @ own.coefficients[..., 0].T,
@@ -119,7 +172,7 @@ class StudentPredictive(AbstractPredictive):
             if number == 0:
                 total += self._log_weights
                 continue
-            part = self._reader.layout.parts[number - 1]
+            part = self.reader.layout.parts[number - 1]
             x, y = rows[:, list(part.regressors)], rows[:, list(part.responses)]
             total += _log_student(self._parts[number - 1], x, y)
         return total

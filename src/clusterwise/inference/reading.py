@@ -20,22 +20,11 @@ class RowReader(NamedTuple):
     design: RawDesign
     layout: Layout
 
-    @property
-    def responses(self) -> list[tuple[str, int]]:
-        """Name and part number of each response."""
-        parts = enumerate(self.layout.parts)
-        return [(part.names[0], i) for i, part in parts if part.is_response]
-
-    @property
-    def densities(self) -> list[int]:
-        """Part numbers of the covariate densities."""
-        return [i for i, part in enumerate(self.layout.parts) if not part.is_response]
-
     def blocks(self, *, response: bool) -> list[int]:
         """Blocks to score with: weights, densities, and the responses where asked for."""
-        found = [0, *(i + 1 for i in self.densities)]
+        found = [0, *(i + 1 for i in self.layout.densities)]
         if response:
-            found += [i + 1 for _, i in self.responses]
+            found += [i + 1 for _, i in self.layout.responses]
         return sorted(found)
 
     def rows(self, data: Any, *, response: bool, regressors: bool) -> Iterator[np.ndarray]:

@@ -176,7 +176,7 @@ class SampledMixture:
         k = range(values.weights.shape[-1])
         components: dict[str, np.ndarray] = {"weight": values.weights}
         coords: dict[str, list[Any]] = {"weight": [k]}
-        several = len(self.reader.responses) > 1
+        several = len(self.reader.layout.responses) > 1
         for part, own in zip(self.reader.layout.parts, values.parts, strict=True):
             if part.is_response:
                 prefix = f"{part.names[0]}: " if several else ""

@@ -14,6 +14,7 @@ from clusterwise.core.errors import DataError, OptionError
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.formula import parse
 from clusterwise.frames.table import check_columns, open_table
+from clusterwise.inference.estimates import Estimates
 
 LABEL = "component"
 _SUM = 1e-6
@@ -35,6 +36,20 @@ class Truth:
     densities: tuple[str, ...]
     means: np.ndarray
     covariances: np.ndarray
+
+
+def estimated_truth(estimates: Estimates) -> Truth:
+    """A fit's point estimates as parameters to simulate from."""
+    values, responses = estimates.values, estimates.layout.responses
+    means = estimates.means()
+    return Truth(
+        values.weights / values.weights.sum(),
+        {name: values.parts[i].coefficients[:, :, 0] for name, i in responses},
+        {name: np.sqrt(values.parts[i].covariance[:, 0, 0]) for name, i in responses},
+        tuple(means.columns),
+        means.to_numpy(),
+        np.stack([covariance.to_numpy() for covariance in estimates.covariances()]),
+    )
 
 
 def density_columns(spec: Specification) -> tuple[str, ...]:

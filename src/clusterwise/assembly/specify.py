@@ -1,0 +1,152 @@
+"""A model's arguments, read and checked: from what a user says to a specification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from clusterwise.assembly.build import Specification
+from clusterwise.assembly.layout import ResponseSpec
+from clusterwise.core.errors import FormulaError, OptionError
+from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.frames.formula import parse
+from clusterwise.posteriors.specification import Normal, NormalInverseGamma, NormalInverseWishart
+from clusterwise.regression.free import check_free, is_free
+from clusterwise.responses.gaussian import resolve_family
+from clusterwise.weights.specification import AbstractWeights, resolve_weights
+
+Prior = str | dict[str, Any]
+
+_CONJUGATE = (Normal, NormalInverseGamma, NormalInverseWishart)
+
+
+def specify(
+    formula: str | Sequence[str] | None,
+    family: Any,
+    n_components: int,
+    covariates: str | Sequence[GaussianCovariates] | None,
+    weights: str | AbstractWeights,
+    prior: Prior,
+    sample_weight: str | None,
+    *,
+    names: Sequence[str],
+) -> Specification:
+    """Resolve the arguments of a `Model`.
+
+    Parameters
+    ----------
+    formula, family, n_components, covariates, weights, prior, sample_weight
+        As for `Model`.
+    names
+        Columns that "." in a formula stands for.
+
+    Raises
+    ------
+    OptionError, FormulaError
+        Where arguments contradict one another.
+    """
+    responses = _responses(formula, family, names)
+    densities = _densities(covariates, names)
+    if not responses and not densities:
+        raise OptionError(
+            "The model has neither a response nor covariates; give a formula, covariates, or both."
+        )
+    priors, flat = _priors(prior, responses, densities)
+    return Specification(
+        n_components,
+        responses,
+        densities,
+        resolve_weights(weights, n_components),
+        priors,
+        flat,
+        sample_weight,
+    )
+
+
+def check_prior(prior: Prior) -> None:
+    """Refuse what can be no prior of any model."""
+    if isinstance(prior, str):
+        if prior not in ("default", "flat"):
+            raise OptionError(
+                f"prior={prior!r} is not known; use 'default', 'flat' or a dictionary of priors "
+                "such as {'y': cw.NormalInverseGamma(...)}."
+            )
+        return
+    for key, value in dict(prior).items():
+        if is_free(value):
+            check_free(key, value)
+        elif not isinstance(value, _CONJUGATE) and value != "default":
+            raise OptionError(
+                f"prior[{key!r}] is {value!r}; use 'default' or "
+                f"{', '.join('cw.' + kind.__name__ for kind in _CONJUGATE)}."
+            )
+
+
+def _responses(
+    formula: str | Sequence[str] | None, family: Any, names: Sequence[str]
+) -> tuple[ResponseSpec, ...]:
+    formulas = [formula] if isinstance(formula, str) else list(formula or [])
+    families = list(family) if isinstance(family, (list, tuple)) else [family]
+    if len(families) == 1:
+        families = families * max(len(formulas), 1)
+    if formulas and len(families) != len(formulas):
+        raise OptionError(
+            f"family has {len(families)} entries for {len(formulas)} formulas; give one, or one "
+            "for each."
+        )
+    found = []
+    for text, own in zip(formulas, families, strict=False):
+        parsed = parse(text, columns=names or None)
+        if parsed.response is None:
+            raise FormulaError(
+                f"The formula {text!r} has no response; write it as 'y ~ {text}', or use "
+                "formula=None with covariates for a plain mixture."
+            )
+        name = parsed.response.strip()
+        plain = name[1:-1] if name[0] == name[-1] == "`" else name
+        found.append(ResponseSpec(plain, name, parsed.right, resolve_family(own)))
+    if len({response.name for response in found}) < len(found):
+        raise FormulaError("Each response may have one formula only.")
+    return tuple(found)
+
+
+def _densities(
+    covariates: str | Sequence[GaussianCovariates] | None, names: Sequence[str]
+) -> tuple[GaussianCovariates, ...]:
+    if covariates is None:
+        return ()
+    blocks = [GaussianCovariates(covariates)] if isinstance(covariates, str) else list(covariates)
+    found, seen = [], set()
+    for block in blocks:
+        if not isinstance(block, GaussianCovariates):
+            raise OptionError(
+                f"covariates holds {block!r}; use a formula's right side or a list of "
+                "cw.GaussianCovariates."
+            )
+        parsed = parse(block.formula, response=False, columns=names or None)
+        right = f"0 + {parsed.without_intercept.removeprefix('0 + ')}"
+        terms = [term for term in parsed.terms if term]
+        if not terms:
+            raise FormulaError(f"covariates={block.formula!r} names no column.")
+        if seen & set(terms):
+            raise FormulaError("A covariate may stand in one block of covariates only.")
+        seen |= set(terms)
+        found.append(replace(block, formula=right))
+    return tuple(found)
+
+
+def _priors(
+    prior: Prior, responses: Sequence[ResponseSpec], densities: Sequence[GaussianCovariates]
+) -> tuple[dict[str, Any], bool]:
+    kinds = {f"response:{i}": r.name for i, r in enumerate(responses)}
+    kinds |= {f"covariates:{j}": "covariates" for j in range(len(densities))}
+    if isinstance(prior, str):
+        return dict.fromkeys(kinds, prior), prior == "flat"
+    unknown = set(prior) - set(kinds.values())
+    if unknown:
+        raise OptionError(
+            f"prior names {', '.join(map(repr, sorted(unknown)))}; this model has "
+            f"{', '.join(map(repr, dict.fromkeys(kinds.values())))}."
+        )
+    return {kind: prior.get(name, "default") for kind, name in kinds.items()}, False
