@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -18,25 +14,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from clusterwise.assembly.assemble import assemble
 from clusterwise.assembly.specify import Prior
-from clusterwise.core.block import AbstractBlock, Statistics
 from clusterwise.core.errors import OptionError
-from clusterwise.core.random import RandomState, as_generator
-from clusterwise.core.rows import BLOCK_ROWS, pack_rows
-from clusterwise.core.runtime import double_precision
+from clusterwise.core.random import RandomState
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.registry import resolve_engine
-from clusterwise.engines.step import Totals, expectation_program
 from clusterwise.fit import Fit
 from clusterwise.frames.formula import MAX_TERMS
-from clusterwise.frames.table import open_table
-from clusterwise.model import Model
-from clusterwise.record import FitRecord, make_record, reorder
+from clusterwise.model import Model, infer
+from clusterwise.record import FitRecord
 from clusterwise.responses.gaussian import Gaussian
-from clusterwise.sources.source import Source
-from clusterwise.sources.store import MemoryStore
+from clusterwise.streaming import Stream, start_stream, stream_more
 from clusterwise.weights.specification import AbstractWeights
 
 __all__ = ["ClusterwiseRegressor"]
@@ -46,30 +35,6 @@ _WEIGHT = "weight"
 # scikit-learn has no types, and those inferred from its defaults are wrong.
 _validate: Callable[..., Any] = validate_data
 _validate_weight: Callable[..., np.ndarray] = _check_sample_weight
-_STREAMED = (
-    "Later batches were added one by one: the log likelihood is not known, and restarts and the "
-    "notes above are those of the first batch."
-)
-
-
-class _Stream(NamedTuple):
-    """What streaming keeps of all rows seen, components in the engine's order.
-
-    `entropy` is that of the memberships that the rows were counted with.
-    """
-
-    prior: Any
-    posterior: Any
-    moments: Any
-    statistics: Statistics
-    entropy: float
-
-
-class _Update(NamedTuple):
-    posterior: Any
-    parameters: Any
-    moments: Any
-    bound: Any
 
 
 def _can_stream(estimator: ClusterwiseRegressor) -> bool:
@@ -369,7 +334,7 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
         model = self._model(features.shape[1], weight is not None)
         engine = resolve_engine(self.engine)
         columns = _columns(features, response, weight)
-        record, stream = _infer(model, columns, engine, as_generator(self.random_state))
+        record, problem, outcome = infer(model, columns, engine, self.random_state)
         if not record.converged:
             warnings.warn(
                 f"engine={engine.name!r} stopped after {record.n_iter} iterations before it "
@@ -377,6 +342,9 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+        stream = None
+        if engine.streams:
+            record, stream = start_stream(record, problem, outcome)
         self._keep(model, record, stream, columns)
 
     def _fit_more(self, features: np.ndarray, response: np.ndarray, weight: Any) -> None:
@@ -387,14 +355,14 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
             list(self._estimate.reader.rows(columns, response=True, regressors=True))
         )
         assert self._stream is not None
-        record, stream = _stream_more(self._record, self._stream, rows, weight)
+        record, stream = stream_more(self._record, self._stream, rows, weight)
         self._keep(self.fit_.model, record, stream, columns)
 
     def _keep(
         self,
         model: Model,
         record: FitRecord,
-        stream: _Stream | None,
+        stream: Stream | None,
         columns: dict[str, np.ndarray],
     ) -> None:
         self._record = record
@@ -435,86 +403,3 @@ def _columns(
     if weight is not None:
         columns[_WEIGHT] = weight
     return columns
-
-
-def _as_arrays(tree: Any) -> Any:
-    """NumPy in place of JAX arrays, which do not keep double precision in a pickle."""
-    return jax.tree.map(np.asarray, tree)
-
-
-@double_precision
-def _infer(
-    model: Model, columns: dict[str, np.ndarray], engine: AbstractEngine, rng: np.random.Generator
-) -> tuple[FitRecord, _Stream | None]:
-    started = time.perf_counter()
-    spec = model.specification(list(columns))
-    engine.check(not spec.flat, spec.free)
-    assembled = assemble(spec, open_table(columns), rng)
-    problem = assembled.problem
-    outcome = engine.run(problem, rng, _silent)
-    record = make_record(engine.name, assembled, outcome, time.perf_counter() - started)
-    if not engine.streams:
-        return replace(record, posterior=_as_arrays(record.posterior)), None
-    posterior, moments = _as_arrays((outcome.posterior, outcome.moments))
-    totals = _assign(record, moments, problem.source)
-    entropy = float(_entropy(record.block, moments, totals))
-    stream = _Stream(_as_arrays(problem.prior), posterior, moments, totals.statistics, entropy)
-    return replace(record, posterior=posterior), stream
-
-
-@double_precision
-def _stream_more(
-    record: FitRecord, stream: _Stream, rows: np.ndarray, weight: np.ndarray
-) -> tuple[FitRecord, _Stream]:
-    """Count standardised rows once and update the posterior."""
-    total = float(weight.sum())
-    store = MemoryStore()
-    for i in range(0, len(rows), BLOCK_ROWS):
-        store.append(pack_rows(rows[i : i + BLOCK_ROWS], weight[i : i + BLOCK_ROWS]))
-    totals = _assign(record, stream.moments, Source(store, len(rows), total))
-    statistics = jax.tree.map(np.add, stream.statistics, totals.statistics)
-    entropy = stream.entropy + float(_entropy(record.block, stream.moments, totals))
-    update = _as_arrays(_update(record.block, stream.prior, stream.moments, statistics))
-    total += record.total_weight
-    # The bound holds for memberships that are not the best any more, too.
-    bound = float(update.bound) + entropy - total * record.layout.log_scale
-    record = replace(
-        record,
-        parameters=reorder(update.parameters, record.order, axis=0),
-        moments=reorder(update.moments, record.order, axis=0),
-        posterior=update.posterior,
-        n_rows=record.n_rows + len(rows),
-        total_weight=total,
-        log_likelihood=np.nan,
-        objective=bound,
-        entropy=entropy,
-        n_iter=record.n_iter + 1,
-        notes=(*(note for note in record.notes if note != _STREAMED), _STREAMED),
-    )
-    stream = stream._replace(
-        posterior=update.posterior, moments=update.moments, statistics=statistics, entropy=entropy
-    )
-    return record, stream
-
-
-def _assign(record: FitRecord, moments: Any, source: Source) -> Totals:
-    program: Callable[..., Totals] = partial(expectation_program, record.block, moments)
-    return source.sum(program)
-
-
-@jax.jit
-def _entropy(block: AbstractBlock, moments: Any, totals: Totals) -> jax.Array:
-    """Entropy of the memberships, from what the rows' log density has beyond its expectation."""
-    return totals.log_density - jnp.trace(block.cross_score(moments, totals.statistics))
-
-
-@jax.jit
-def _update(block: AbstractBlock, prior: Any, moments: Any, statistics: Statistics) -> _Update:
-    posterior = block.posterior(statistics, prior, moments)
-    after = posterior.moments()
-    bound = jnp.trace(block.cross_score(after, statistics)) - posterior.kl(prior)
-    return _Update(posterior, posterior.mode(), after, bound)
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass

@@ -20,7 +20,7 @@ from clusterwise.core.runtime import double_precision
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.checkpoint import Checkpoint
 from clusterwise.engines.engine import AbstractEngine
-from clusterwise.engines.problem import Outcome
+from clusterwise.engines.problem import Outcome, Problem
 from clusterwise.engines.registry import resolve_engine
 from clusterwise.frames.table import open_table
 from clusterwise.inference.progress import Progress, progress_reporter
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from clusterwise.fit import Fit
+    from clusterwise.record import FitRecord
 
 _LATER = {"shared": None, "groups": None, "offset": None, "trials": None}
 _LATER |= {"coefficients": "independent"}
@@ -147,19 +148,10 @@ class Model:
             Where the data or an option cannot be taken.
         """
         from clusterwise.fit import Fit
-        from clusterwise.record import make_record
 
-        started = time.perf_counter()
         chosen = resolve_engine(engine)
-        table = open_table(data)
-        spec = self.specification(table.names)
-        chosen.check(not spec.flat, spec.free)
-        rng = as_generator(random_state)
-        kept = _open_checkpoint(checkpoint, chosen, rng, random_state is not None)
-        with progress_reporter(progress) as report:
-            assembled, outcome = _infer(self, spec, table, chosen, rng, report, kept)
-        seconds = time.perf_counter() - started
-        fit = Fit(self, make_record(chosen.name, assembled, outcome, seconds))
+        record, *_ = infer(self, data, chosen, random_state, progress, checkpoint)
+        fit = Fit(self, record)
         fit.warn_if_unsettled()
         return fit
 
@@ -278,8 +270,46 @@ class Model:
         )
 
 
+def infer(
+    model: Model,
+    data: Any,
+    engine: AbstractEngine,
+    random_state: RandomState,
+    progress: bool | Progress = False,
+    checkpoint: str | PathLike[str] | None = None,
+) -> tuple[FitRecord, Problem, Outcome]:
+    """Run an engine on data.
+
+    Parameters
+    ----------
+    model
+        What to fit.
+    engine
+        A configured one.
+    data, random_state, progress, checkpoint
+        As for `Model.fit`.
+
+    Returns
+    -------
+    FitRecord, Problem, Outcome
+        What is kept of the fit, what the engine was given, and what it found.
+    """
+    from clusterwise.record import make_record
+
+    started = time.perf_counter()
+    table = open_table(data)
+    spec = model.specification(table.names)
+    engine.check(not spec.flat, spec.free)
+    rng = as_generator(random_state)
+    kept = _open_checkpoint(checkpoint, engine, rng, random_state is not None)
+    with progress_reporter(progress) as report:
+        assembled, outcome = _run(model, spec, table, engine, rng, report, kept)
+    record = make_record(engine.name, assembled, outcome, time.perf_counter() - started)
+    return record, assembled.problem, outcome
+
+
 @double_precision
-def _infer(
+def _run(
     model: Model,
     spec: Specification,
     table: Any,

@@ -25,6 +25,7 @@ from clusterwise.engines.ascent import (
 from clusterwise.engines.problem import Optimum, Problem
 from clusterwise.engines.start import Start, portfolio
 from clusterwise.engines.step import expectation_program, score_program, start_program
+from clusterwise.sources.source import Source
 
 _SHORT_ITERATIONS = 100
 _SHORT_TOL = 1e-6
@@ -246,12 +247,19 @@ def _group(runs: list[_Run], tolerance: float) -> list[_Run]:
 
 def evaluate(problem: Problem, moments: Any) -> tuple[float, float]:
     """Log density of all rows at these moments, and the entropy of their memberships."""
-    totals = problem.source.sum(partial(expectation_program, problem.block, moments))
-    return float(totals.log_density), float(_entropy(problem.block, moments, totals))
+    totals, entropy = assign_rows(problem.block, moments, problem.source)
+    return float(totals.log_density), entropy
+
+
+def assign_rows(block: AbstractBlock, moments: Any, source: Source) -> tuple[Totals, float]:
+    """Assign all rows softly: their sums, and the entropy of their memberships."""
+    totals: Totals = source.sum(partial(expectation_program, block, moments))
+    return totals, float(_entropy(block, moments, totals))
 
 
 @Program
 def _entropy(block: AbstractBlock, moments: Any, totals: Totals) -> jax.Array:
+    """What the rows' log density has beyond its expectation; rounding may make that negative."""
     score = jnp.trace(block.cross_score(moments, totals.statistics))
     return jnp.maximum(totals.log_density - score, 0.0)
 
