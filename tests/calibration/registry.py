@@ -87,7 +87,7 @@ def chain_of(transition: Callable[..., Any], *, warmup: int, thin: int) -> Sampl
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "gibbs": chain_of(one_sweep, warmup=60, thin=4),
+    "gibbs": chain_of(one_sweep, warmup=60, thin=15),
     "nuts": Sampler(
         trajectories(known=(57, 3), learned=(130, 20), max_tree_depth=4),
         "Every third trajectory after 57 that adapt, of at most 15 steps, from and in the "
@@ -110,6 +110,8 @@ WEIGHTS: dict[str, Any] = {
     "Dirichlet process, known": cw.DirichletProcess(1.7),
     "Pitman-Yor": cw.PitmanYor(0.3, _CONCENTRATION),
     "Pitman-Yor, known": cw.PitmanYor(0.3, 1.2),
+    # Unequal, so that it matters which cluster has which.
+    "known": cw.KnownWeights((0.5, 0.3, 0.2)),
 }
 
 
@@ -240,6 +242,9 @@ class Combination:
 
 def draw_weights(specification: Any, rng: np.random.Generator, size: int, k: int) -> Weights:
     """`size` draws of weights and concentration, arrays with a leading axis."""
+    if isinstance(specification, cw.KnownWeights):
+        log_weights = np.log(np.asarray(specification.weights))
+        return Weights(np.broadcast_to(log_weights, (size, k)), np.zeros(size))
     concentration = specification.concentration
     if isinstance(specification, cw.Dirichlet):
         weights = rng.dirichlet(np.full(k, concentration), size=size)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.rows import RowBlock
+from clusterwise.posteriors.known_weights import KnownWeightsPosterior
 
 _POINT = np.array([1.0, 0.5, -0.5, 0.3, 0.2])
 
@@ -65,12 +66,16 @@ def concentration_is_learned(prior: Any) -> bool:
     return concentration is not None and not concentration.known
 
 
+def _weights_are_known(prior: Any) -> bool:
+    return isinstance(prior.parts[0], KnownWeightsPosterior)
+
+
 def _of_parameters(block: Any, prior: Any, parameters: Any) -> dict[str, Any]:
     weights, *linear = parameters.parts
-    found = {
-        "largest weight": weights.log_weights.max(),
-        "sum of squared weights": jnp.exp(2 * weights.log_weights).sum(),
-    }
+    found = {}
+    if not _weights_are_known(prior):
+        found["largest weight"] = weights.log_weights.max()
+        found["sum of squared weights"] = jnp.exp(2 * weights.log_weights).sum()
     if concentration_is_learned(prior):
         found["concentration"] = jnp.log(weights.concentration)
     for part, value, own in zip(block.blocks[1:], linear, prior.parts[1:], strict=True):
@@ -120,8 +125,9 @@ def moments(block: Any, prior: Any, parameters: Any, values: Any) -> dict[str, A
     found = {name: value for name, value in found.items() if "coefficients" not in name}
     found["log likelihood"] = jax.nn.logsumexp(score, axis=1).mean()
     found["rows 0 and 1 in one cluster"] = resp[0] @ resp[1]
-    found["first weight"] = jnp.exp(log_weights[0])
-    found["last weight"] = jnp.exp(log_weights[-1])
+    if not _weights_are_known(prior):
+        found["first weight"] = jnp.exp(log_weights[0])
+        found["last weight"] = jnp.exp(log_weights[-1])
     linear = zip(block.blocks[1:], parameters.parts[1:], strict=True)
     for part, value in linear:
         what = "x" if part.responses == (1, 2) else f"y{part.responses[0] - 2}"
