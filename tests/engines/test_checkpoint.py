@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -77,6 +80,62 @@ def test_half_written_file_is_not_read(tmp_path):
     last.unlink()
     again = MODEL.fit(make_rows(), engine=engine, random_state=3, checkpoint=tmp_path / "run")
     assert_same_draws(again, unbroken)
+
+
+@contextmanager
+def room_for_files():
+    """Gives a function that sets how many bytes a file of this process may have, then undoes it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_full_disk_is_said_and_the_run_goes_on_from_what_was_kept(tmp_path):
+    engine = cw.Gibbs(num_warmup=0, num_samples=700, num_chains=1, n_init=2)
+    folder, blocks = tmp_path / "run", []
+
+    def fill_after_three_blocks(what, done, total):
+        if what.startswith("blocks") and done == 3:
+            # Less than a block of draws: what is left when the disk is full is half a file.
+            limit(1000)
+
+    with (
+        room_for_files() as limit,
+        pytest.raises(cw.FileError, match=f"{re.escape(str(folder))}.*Make room.*goes on") as error,
+    ):
+        MODEL.fit(
+            make_rows(),
+            engine=engine,
+            random_state=3,
+            checkpoint=folder,
+            progress=fill_after_three_blocks,
+        )
+    assert isinstance(error.value.__cause__, OSError)
+    assert sorted(os.listdir(folder)) == [*(f"group-0-{i:08d}.npz" for i in (1, 2, 3)), "run.json"]
+    again = MODEL.fit(
+        make_rows(),
+        engine=engine,
+        random_state=3,
+        checkpoint=folder,
+        progress=lambda what, done, total: blocks.append(what.startswith("blocks")),
+    )
+    assert sum(blocks) == 4
+    assert_same_draws(again, MODEL.fit(make_rows(), engine=engine, random_state=3))
+
+
+def test_folder_that_cannot_be_written_is_named_before_anything_is_drawn(tmp_path):
+    (tmp_path / "file").write_text("here", encoding="utf-8")
+    folder, steps = tmp_path / "file" / "run", []
+    with pytest.raises(cw.FileError, match=f"{re.escape(str(folder))}.*another folder"):
+        MODEL.fit(
+            make_rows(),
+            engine="gibbs",
+            checkpoint=folder,
+            progress=lambda *step: steps.append(step),
+        )
+    assert not steps
 
 
 def test_checkpoint_of_another_run_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,12 @@ class Checkpoint:
             return json.loads((self._folder / _RUN).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise FileError(
+                f"Cannot read {str(self._folder / _RUN)!r}: {error.strerror or error}. Give "
+                "another folder, or make this one readable."
+            ) from error
+        except ValueError as error:
             raise FileError(
                 f"{str(self._folder / _RUN)!r} is damaged; remove the checkpoint's folder."
             ) from error
@@ -141,14 +146,19 @@ class Checkpoint:
     @contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
         """A file that takes its name when it is complete."""
+        scratch = self._folder / f".{name}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            scratch = self._folder / f".{name}"
             yield scratch
             with scratch.open("rb") as file:
                 os.fsync(file.fileno())
             scratch.replace(self._folder / name)
         except OSError as error:
+            # Half a file would take the room that is missing.
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
             raise FileError(
-                f"Cannot write the checkpoint {str(self._folder)!r}: {error.strerror}."
+                f"Cannot write to the checkpoint {str(self._folder)!r}: "
+                f"{error.strerror or error}. Make room there and call again, which goes on from "
+                "what is kept, or give another folder."
             ) from error
