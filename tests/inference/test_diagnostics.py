@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 
 from clusterwise.core.errors import DataError
 from clusterwise.inference.confidence import Confidence
-from clusterwise.inference.diagnostics import COLUMNS, diagnose
+from clusterwise.inference.diagnostics import COLUMNS, diagnose, energy_fractions
 from clusterwise.inference.modes import Mode
 from clusterwise.inference.verdict import verdict
 
@@ -145,6 +145,12 @@ CASES = {
         "caution",
         ["max_tree_depth"],
     ),
+    "slow energy": (
+        {"components": {"mean": chains(3, 1)}},
+        {"energy_fractions": np.array([0.31, 0.29, np.nan, 0.104])},
+        "caution",
+        ["energy of chains 1 and 3", "E-BFMI 0.10; 0.3 is needed", "stronger priors"],
+    ),
     "not finite": (
         {"components": {"mean": np.where(chains(3, 2) > 3, np.nan, chains(3, 2))}},
         {},
@@ -163,6 +169,20 @@ def test_verdict_names_the_trouble_and_its_cure(name):
     for word in words:
         assert word in text
     assert str(found).startswith(flag)
+
+
+def test_energy_fraction_of_an_autoregression_follows_from_its_correlation():
+    # The variance of a step over that of the values is 2 (1 - r); 500 draws of each chain.
+    for correlation in (0.0, 0.5, 0.9):
+        found = energy_fractions(1e5 + chains(8, correlation=correlation))
+        np.testing.assert_allclose(found, 2 * (1 - correlation), rtol=0.5)
+        assert np.mean(found) == pytest.approx(2 * (1 - correlation), rel=0.2)
+    energy = chains(8)
+    energy[1], energy[2, 7] = 3.0, np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(energy_fractions(energy)).tolist() == [False, True, True, False]
+        assert np.isnan(energy_fractions(energy[:, :3])).all()
 
 
 @pytest.mark.parametrize("stuck, flag", [(True, "bad"), (False, "caution")])

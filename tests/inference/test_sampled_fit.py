@@ -61,6 +61,15 @@ def test_good_chains_are_called_good(fit):
     assert "chains: good" in str(fit.summary())
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_energy_that_hardly_changes_is_said(fit, slow):
+    steps = np.random.default_rng(4).normal(size=SHAPE)
+    energy = np.where([[slow], [False], [False], [slow]], np.cumsum(steps, axis=1), steps)
+    found = Fit(fit.model, replace(fit._record, sample_stats={"energy": energy})).verdict
+    assert found.flag == ("caution" if slow else "good")
+    assert ("The energy of chains 0 and 3 changes little" in found.sentences[0]) == slow
+
+
 def test_switching_is_said_and_leaves_what_no_renumbering_changes(fit, switched):
     assert switched.verdict.flag == "bad"
     assert "Labels switch" in " ".join(switched.verdict.sentences)

@@ -100,6 +100,41 @@ def diagnose(
     return table
 
 
+def energy_fractions(energy: np.ndarray) -> np.ndarray:
+    """E-BFMI of each chain, by arviz-stats: how much of the energy's spread one step makes up.
+
+    Parameters
+    ----------
+    energy
+        (chain, draw) potential and kinetic energy of the draws of a Hamiltonian sampler.
+
+    Returns
+    -------
+    numpy.ndarray
+        One number a chain; NaN for a chain of fewer than `MIN_DRAWS` draws, or one whose energy is
+        not finite or never changes.
+
+    References
+    ----------
+    Betancourt (2016), arXiv:1604.00695.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clusterwise.inference.diagnostics import energy_fractions
+    >>> steps = np.random.default_rng(0).normal(size=(2, 1000))
+    >>> energy_fractions(np.cumsum(steps, axis=1)).max() < 0.1
+    np.True_
+    """
+    from arviz_stats.base.array import BaseArray
+
+    found = np.full(len(energy), np.nan)
+    usable = np.isfinite(energy).all(axis=1) & (np.ptp(energy, axis=1) > 0)
+    if energy.shape[1] >= MIN_DRAWS and usable.any():
+        found[usable] = BaseArray().bfmi(energy[usable])
+    return found
+
+
 def _columns(
     quantities: Mapping[str, np.ndarray],
     kind: str,

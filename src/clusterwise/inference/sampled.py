@@ -14,7 +14,7 @@ import pandas as pd
 from clusterwise.assembly.units import in_data_units
 from clusterwise.core.product import QuadraticProduct
 from clusterwise.inference.confidence import Confidence, confidence
-from clusterwise.inference.diagnostics import diagnose
+from clusterwise.inference.diagnostics import diagnose, energy_fractions
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.inference.modes import Mode, modes
 from clusterwise.inference.partition import CredibleBall, credible_ball, point_partition
@@ -231,6 +231,7 @@ class SampledMixture:
             switched=switched,
             divergences=int(np.sum(stats.get("diverging", 0))),
             deepest_trees=int(np.sum(stats.get("reached_max_treedepth", 0))),
+            energy_fractions=energy_fractions(stats["energy"]) if "energy" in stats else (),
         )
 
     def partition(

@@ -17,6 +17,7 @@ BAD_RHAT = 1.05
 MIN_ESS_PER_CHAIN = 100
 SURE = 0.9
 MOST_SWITCHED = 0.01
+LEAST_FRACTION = 0.3
 
 _FLAGS = ("good", "caution", "bad")
 
@@ -47,11 +48,12 @@ def verdict(
     switched: float = 0.0,
     divergences: int = 0,
     deepest_trees: int = 0,
+    energy_fractions: Sequence[float] | np.ndarray = (),
 ) -> Verdict:
     """Read a table of diagnostics.
 
     The bars are those of Vehtari et al. (2021): R-hat at most 1.01, and 100 effective draws a
-    chain in bulk and tails.
+    chain in bulk and tails; and of Betancourt (2016, arXiv:1604.00695): E-BFMI at least 0.3.
 
     Parameters
     ----------
@@ -67,6 +69,8 @@ def verdict(
         Draws that ended in a divergence (NUTS).
     deepest_trees
         Draws that stopped at the greatest tree depth (NUTS).
+    energy_fractions
+        E-BFMI of each chain (NUTS), by `energy_fractions` of the diagnostics; NaN says nothing.
 
     Examples
     --------
@@ -132,6 +136,18 @@ def verdict(
                 1,
                 f"{_times(deepest_trees, 'draw')} of {total} stopped at the greatest tree depth, "
                 "which makes sampling slow: raise num_warmup, then max_tree_depth.",
+            )
+        )
+    fractions = np.asarray(energy_fractions, dtype=float)
+    slow = np.flatnonzero(fractions < LEAST_FRACTION).tolist()
+    if slow:
+        said.append(
+            (
+                1,
+                f"The energy of {_numbered('chain', slow)} changes little from draw to draw "
+                f"(E-BFMI {fractions[slow].min():.2f}; {LEAST_FRACTION} is needed): tails of the "
+                "posterior are seldom visited. Use stronger priors, above all on variances and "
+                "the concentration, or raise num_samples and compare with engine='gibbs'.",
             )
         )
     if not said:
@@ -259,8 +275,12 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def _components(numbers: Sequence[int]) -> str:
+    return _numbered("component", numbers)
+
+
+def _numbered(thing: str, numbers: Sequence[int]) -> str:
     words = _listed([str(number) for number in numbers], most=8)
-    return f"component{'' if len(numbers) == 1 else 's'} {words}"
+    return f"{thing}{'' if len(numbers) == 1 else 's'} {words}"
 
 
 def _times(count: int, thing: str) -> str:
