@@ -13,7 +13,7 @@ from clusterwise.assembly.build import make_block
 from clusterwise.assembly.layout import Layout, RawDesign
 from clusterwise.assembly.prepare import Prepared
 from clusterwise.assembly.units import Values, in_data_units, spread_in_data_units
-from clusterwise.core.product import ProductParameters, QuadraticProduct
+from clusterwise.core.product import Product, ProductParameters
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome
@@ -79,7 +79,7 @@ class FitRecord:
         return self.rows is not None and len(self.rows) == self.n_rows
 
     @property
-    def block(self) -> QuadraticProduct:
+    def block(self) -> Product:
         """The model over the layout's columns."""
         return make_block(self.layout)
 

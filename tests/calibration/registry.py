@@ -19,9 +19,9 @@ from jax import lax
 from scipy import stats
 
 import clusterwise as cw
-from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
+from clusterwise.core.product import Product, ProductParameters, ProductPosterior
 from clusterwise.core.rows import RowBlock
-from clusterwise.engines.gibbs import update
+from clusterwise.engines.gibbs import sweep
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters
 from clusterwise.regression.linear_gaussian import LinearGaussian
@@ -38,9 +38,7 @@ N_COLUMNS = 5
 
 def one_sweep(block: Any, prior: Any, parameters: Any, rows: RowBlock, key: Any) -> Any:
     """One sweep of the Gibbs sampler: labels of all rows given parameters, then parameters."""
-    row_key, parameter_key = jax.random.split(key)
-    totals = block.drawn_totals(parameters.moments(), rows, row_key)
-    return update(block, prior, parameters, totals, parameter_key)
+    return sweep(block, prior, parameters, rows, key)[0]
 
 
 @dataclass(frozen=True)
@@ -224,9 +222,9 @@ class Combination:
         return (*COVARIATES[self.covariates], *RESPONSES[self.response])
 
     @property
-    def block(self) -> QuadraticProduct:
+    def block(self) -> Product:
         parts = tuple(LinearGaussian(part.regressors, part.responses) for part in self.linear)
-        return QuadraticProduct((MixingWeights(), *parts), N_COLUMNS)
+        return Product((MixingWeights(), *parts), N_COLUMNS)
 
     def prior(self, k: int = N_CLUSTERS) -> ProductPosterior:
         weights = WEIGHTS[self.weights].prior(k, flat=False)

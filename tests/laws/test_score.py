@@ -44,7 +44,7 @@ def test_gradient_of_the_log_likelihood_is_the_expected_statistics(name):
     rows = pack(random_values(rng), rng.gamma(2.0, size=N_ROWS))
     moments = case.draw(rng).moments()
     totals = expectation_program(case.block, moments, rows)
-    count = np.asarray(totals.statistics)[:, 0]
+    count = np.asarray(totals.statistics[0])[:, 0]
 
     def log_likelihood(change):
         weights = moments[0]._replace(log_weights=moments[0].log_weights + change)

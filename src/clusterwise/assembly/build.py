@@ -9,7 +9,7 @@ import numpy as np
 
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import Prepared
-from clusterwise.core.product import ProductPosterior, QuadraticProduct
+from clusterwise.core.product import Product, ProductPosterior
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.degeneracy import Degeneracy
 from clusterwise.engines.problem import Problem
@@ -40,10 +40,10 @@ class Specification(NamedTuple):
         return tuple(names.get(kind, "covariates") for kind in kinds)
 
 
-def make_block(layout: Layout) -> QuadraticProduct:
+def make_block(layout: Layout) -> Product:
     """The model as one block over a layout's columns: weights first, then the parts."""
     parts = tuple(LinearGaussian(part.regressors, part.responses) for part in layout.parts)
-    return QuadraticProduct((MixingWeights(), *parts), layout.n_columns)
+    return Product((MixingWeights(), *parts), layout.n_columns)
 
 
 def to_data_units(layout: Layout, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -145,7 +145,7 @@ def _features(layout: Layout) -> list[int]:
 
 def _joint(
     spec: Specification, layout: Layout, features: list[int], gram: np.ndarray
-) -> tuple[QuadraticProduct, ProductPosterior]:
+) -> tuple[Product, ProductPosterior]:
     """A Gaussian density of all columns, in the same rows."""
     index = np.asarray((0, *features), int)
     size = len(features)
@@ -159,7 +159,5 @@ def _joint(
     )
     density = linear_prior(frame, LinearOptions("all columns", "full", False, None), "default")
     weights = Dirichlet().prior(spec.n_components, flat=False)
-    block = QuadraticProduct(
-        (MixingWeights(), LinearGaussian((0,), tuple(features))), layout.n_columns
-    )
+    block = Product((MixingWeights(), LinearGaussian((0,), tuple(features))), layout.n_columns)
     return block, ProductPosterior((weights, density))

@@ -27,8 +27,10 @@ def soft_totals(block: AbstractBlock, moments: Any, rows: Rows) -> Totals:
     return Totals(jnp.sum(rows.weight * log_density), statistics)
 
 
-def drawn_totals(block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray) -> Totals:
-    """Draw a cluster for each row, chunk by chunk."""
+def drawn_totals(
+    block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray, at: Any = None
+) -> Totals:
+    """Draw a cluster for each row, chunk by chunk; count at `moments`, or at those of `at`."""
 
     def chunk(i: Array, part: Rows) -> Totals:
         log_density, resp = log_sum_exp(block.score(moments, part))
@@ -36,7 +38,7 @@ def drawn_totals(block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKe
         # Inverse distribution function: one uniform number a row.
         below = (jnp.cumsum(resp, axis=0)[:-1] <= uniform).sum(axis=0)
         drawn = (below == jnp.arange(resp.shape[0])[:, None]).astype(resp.dtype)
-        statistics = block.statistics(moments, part, drawn * part.weight)
+        statistics = block.statistics(moments if at is None else at, part, drawn * part.weight)
         return Totals(jnp.sum(part.weight * log_density), statistics)
 
     return fold_chunks(chunk, rows)

@@ -111,13 +111,62 @@ class AbstractBlock(eqx.Module):
         """Sufficient statistics, additive over rows; leaves lead with the cluster axis."""
 
     @abstractmethod
-    def drawn_totals(self, moments: Any, rows: RowBlock, key: PRNGKeyArray) -> Totals:
-        """Sums over rows of weight one, a cluster being drawn for each."""
+    def drawn_totals(
+        self, moments: Any, rows: RowBlock, key: PRNGKeyArray, at: Any = None
+    ) -> Totals:
+        """Sums over rows of weight one, a cluster being drawn for each.
+
+        Clusters are drawn under `moments` and counted at those of `at`, where it is given: one
+        key draws the same clusters again.
+        """
 
     @abstractmethod
     def cross_score(self, moments: Any, statistics: Statistics) -> Float[Array, "k l"]:
-        """Summed score of the rows counted under cluster k, had they been scored under l."""
+        """Summed score of the rows counted under cluster k, had they been scored under l.
+
+        For a block that is not exact, its second-order expansion about the point that the rows
+        were counted at, up to a constant for each k.
+        """
 
     @abstractmethod
     def posterior(self, statistics: Statistics, prior: Any, moments: Any) -> Any:
-        """Posterior given the statistics; `moments` hold the parts that are updated in turn."""
+        """Posterior given the statistics; `moments` hold the parts that are updated in turn.
+
+        For a block that is not exact, that of the model's expansion about `moments`.
+        """
+
+    @property
+    @abstractmethod
+    def exact(self) -> bool:
+        """Whether `posterior` is exact given the clusters, so that a step never goes too far."""
+
+    @abstractmethod
+    def blend(self, old: Any, new: Any, rate: Float[Array, ""]) -> Any:
+        """Part of the way from an old posterior to a new one, for the parts that are not exact."""
+
+    @abstractmethod
+    def sited_log_prob(self, statistics: Statistics) -> Float[Array, ""]:
+        """Log density of the rows, where they were counted, under parts that are not exact."""
+
+    @abstractmethod
+    def corrected(
+        self,
+        prior: Any,
+        now: Any,
+        proposed: Any,
+        statistics: tuple[Statistics, Statistics],
+        key: PRNGKeyArray,
+    ) -> Any:
+        """Parameters after a Metropolis-Hastings test of those drawn from `posterior`.
+
+        Parameters
+        ----------
+        prior
+            Prior of the parameters.
+        now, proposed
+            Parameters before the draw, and the draw.
+        statistics
+            Of the same clusters of rows, counted at `now` and at `proposed`.
+        key
+            Random key.
+        """

@@ -1,9 +1,11 @@
-"""A product of quadratic blocks is a quadratic block.
+"""A product of blocks is a block, and its quadratic parts are one.
 
 The log density of every Gaussian part of a model is `constant - |factor z|^2 / 2` in the row
 vector z (the constant 1, regressors, responses), at a point and in expectation alike, and its
 sufficient statistics are a corner of the responsibility-weighted Gram matrix of z. A product
 therefore stacks the factors, scores a chunk with one matrix product, and takes one Gram matrix.
+Parts whose log density is no quadratic form have sites: they score rows by themselves and count
+them by their expansion.
 """
 
 from __future__ import annotations
@@ -53,6 +55,46 @@ class AbstractQuadraticBlock(eqx.Module):
         self, count: Float[Array, " k"], gram: Float[Array, "k c c"], prior: Any, moments: Any
     ) -> Any:
         """Posterior given weighted counts and the Gram matrix of the block's columns."""
+
+
+class AbstractSitedBlock(eqx.Module):
+    """A block that counts rows by the second-order expansion of its log density.
+
+    Its parameters and posterior are like those of other blocks; the posterior that it gives is
+    that of the expansion, which a step may have to be shortened or tested for.
+    """
+
+    @abstractmethod
+    def score(self, moments: Any, values: Float[Array, "columns rows"]) -> Float[Array, "k rows"]:
+        """Expected log density of each row under each cluster."""
+
+    @abstractmethod
+    def statistics(
+        self, moments: Any, values: Float[Array, "columns rows"], resp: Float[Array, "k rows"]
+    ) -> Any:
+        """Sums of the expansion about `moments`; leaves lead with the cluster axis."""
+
+    @abstractmethod
+    def cross_score(self, moments: Any, statistics: Any) -> Float[Array, "k l"]:
+        """The expansion of the rows counted under cluster k, at l, up to a constant for each k."""
+
+    @abstractmethod
+    def posterior(self, statistics: Any, prior: Any, moments: Any) -> Any:
+        """Posterior of the expansion about `moments`."""
+
+    @abstractmethod
+    def blend(self, old: Any, new: Any, rate: Float[Array, ""]) -> Any:
+        """Part of the way from an old posterior to a new one."""
+
+    @abstractmethod
+    def log_prob(self, statistics: Any) -> Float[Array, " k"]:
+        """Summed log density of the rows of each cluster, at the point they were counted at."""
+
+    @abstractmethod
+    def corrected(
+        self, prior: Any, now: Any, proposed: Any, statistics: tuple[Any, Any], key: PRNGKeyArray
+    ) -> Any:
+        """Parameters after a Metropolis-Hastings test, as `AbstractBlock.corrected`."""
 
 
 class ProductParameters(AbstractParameters):
@@ -141,71 +183,160 @@ class ProductPosterior(AbstractPosterior):
         pairs = zip(self.parts, parameters.parts, strict=True)
         return sum((part.log_kernel(value) for part, value in pairs), jnp.zeros(()))
 
+    def reordered(self, parameters: ProductParameters, order: Int[Array, " k"]) -> Any:
+        """Parameters whose clusters trade places, but for their weights."""
+        weights, *others = parameters.parts
+        k = order.shape[0]
+
+        def take(leaf: Array) -> Array:
+            return leaf[order] if leaf.ndim and leaf.shape[0] == k else leaf
+
+        return ProductParameters((weights, *jax.tree.map(take, others)))
+
     def kl(self, prior: ProductPosterior) -> Float[Array, ""]:
         pairs = zip(self.parts, prior.parts, strict=True)
         return sum((part.kl(other) for part, other in pairs), jnp.zeros(()))
 
 
-class QuadraticProduct(AbstractBlock):
-    """Product of quadratic blocks over rows of `n_columns`, the first of them the constant 1."""
+class Product(AbstractBlock):
+    """Product of blocks over rows of `n_columns`, the first of them the constant 1.
 
-    blocks: tuple[AbstractQuadraticBlock, ...]
+    Statistics are a tuple: the packed Gram matrix of the columns of all quadratic blocks, then
+    those of each block with sites.
+    """
+
+    blocks: tuple[AbstractQuadraticBlock | AbstractSitedBlock, ...]
     n_columns: int = eqx.field(static=True)
 
+    @property
+    def exact(self) -> bool:
+        return not self._sited
+
+    @property
+    def _quadratic(self) -> list[tuple[int, AbstractQuadraticBlock]]:
+        blocks = enumerate(self.blocks)
+        return [(i, block) for i, block in blocks if isinstance(block, AbstractQuadraticBlock)]
+
+    @property
+    def _sited(self) -> list[tuple[int, AbstractSitedBlock]]:
+        blocks = enumerate(self.blocks)
+        return [(i, block) for i, block in blocks if isinstance(block, AbstractSitedBlock)]
+
+    @property
+    def gram_columns(self) -> tuple[int, ...]:
+        """Columns of the Gram matrix: those of the quadratic blocks, and the constant."""
+        return tuple(sorted({0}.union(*(block.columns for _, block in self._quadratic))))
+
+    def _gram_values(self, values: Float[Array, "columns rows"]) -> Float[Array, "c rows"]:
+        columns = self.gram_columns
+        return values if len(columns) == self.n_columns else values[np.asarray(columns)]
+
     def quadratic(self, moments: tuple[Any, ...]) -> Quadratic:
-        """All blocks as one quadratic form of the whole row."""
-        parts = [b.quadratic(m) for b, m in zip(self.blocks, moments, strict=True)]
-        constant = sum((part.constant for part in parts), jnp.zeros(()))
+        """The quadratic blocks as one form of the Gram matrix's columns."""
+        parts = [(block, block.quadratic(moments[i])) for i, block in self._quadratic]
+        constant = sum((part.constant for _, part in parts), jnp.zeros(()))
+        columns = self.gram_columns
         widened = [
-            jnp.zeros((constant.shape[0], part.factor.shape[1], self.n_columns))
-            .at[:, :, np.asarray(block.columns, int)]
+            jnp.zeros((constant.shape[0], part.factor.shape[1], len(columns)))
+            .at[:, :, np.searchsorted(columns, block.columns)]
             .set(part.factor)
-            for block, part in zip(self.blocks, parts, strict=True)
+            for block, part in parts
             if part.factor.shape[1]
         ]
+        if not widened:
+            return Quadratic(constant, jnp.zeros((constant.shape[0], 0, len(columns))))
         factor = jnp.concatenate(widened, axis=1)
-        if factor.shape[1] > self.n_columns:
+        if factor.shape[1] > len(columns):
             factor = jnp.linalg.qr(factor, mode="r")
         return Quadratic(constant, factor)
 
     def score(self, moments: tuple[Any, ...], rows: Rows) -> Float[Array, "k rows"]:
         constant, factor = self.quadratic(moments)
-        return quadratic_score(constant, factor, rows.values)
+        total = quadratic_score(constant, factor, self._gram_values(rows.values))
+        for i, block in self._sited:
+            total += block.score(moments[i], rows.values)
+        return total
 
     def statistics(
         self, moments: tuple[Any, ...], rows: Rows, resp: Float[Array, "k rows"]
     ) -> Statistics:
-        return packed_gram(rows.values, resp)
+        gram = packed_gram(self._gram_values(rows.values), resp)
+        sited = [block.statistics(moments[i], rows.values, resp) for i, block in self._sited]
+        return (gram, *sited)
 
-    def drawn_totals(self, moments: tuple[Any, ...], rows: RowBlock, key: PRNGKeyArray) -> Totals:
+    def drawn_totals(
+        self,
+        moments: tuple[Any, ...],
+        rows: RowBlock,
+        key: PRNGKeyArray,
+        at: tuple[Any, ...] | None = None,
+    ) -> Totals:
         def native(moments: tuple[Any, ...], rows: RowBlock, key: PRNGKeyArray) -> Totals:
             from clusterwise.core.native import sample_rows
 
             bits = jax.random.bits(key, (2,), jnp.uint32)
-            return Totals(*sample_rows(*self.quadratic(moments), rows, bits))
+            log_density, gram = sample_rows(*self.quadratic(moments), rows, bits)
+            return Totals(log_density, (gram,))
 
         def portable(moments: tuple[Any, ...], rows: RowBlock, key: PRNGKeyArray) -> Totals:
-            return drawn_totals(self, moments, rows, key)
+            return drawn_totals(self, moments, rows, key, at)
 
+        # The foreign function knows rows all of whose columns are in the Gram matrix.
+        if self._sited or len(self.gram_columns) < self.n_columns:
+            return portable(moments, rows, key)
         return lax.platform_dependent(moments, rows, key, cpu=native, default=portable)
 
     def cross_score(self, moments: tuple[Any, ...], statistics: Statistics) -> Float[Array, "k l"]:
         constant, factor = self.quadratic(moments)
-        gram = unpack_gram(statistics, self.n_columns)
+        gram = unpack_gram(statistics[0], len(self.gram_columns))
         square = jnp.swapaxes(factor, 1, 2) @ factor
-        return gram[:, 0, 0][:, None] * constant - 0.5 * jnp.einsum("kcd,lcd->kl", gram, square)
+        total = gram[:, 0, 0][:, None] * constant - 0.5 * jnp.einsum("kcd,lcd->kl", gram, square)
+        for (i, block), own in zip(self._sited, statistics[1:], strict=True):
+            total += block.cross_score(moments[i], own)
+        return total
 
     def posterior(
         self, statistics: Statistics, prior: ProductPosterior, moments: tuple[Any, ...]
     ) -> ProductPosterior:
-        gram = unpack_gram(statistics, self.n_columns)
+        columns = self.gram_columns
+        gram = unpack_gram(statistics[0], len(columns))
         count = gram[:, 0, 0]
-        parts = []
-        for block, part, moment in zip(self.blocks, prior.parts, moments, strict=True):
-            index = np.asarray(block.columns, int)
+        parts: list[Any] = [None] * len(self.blocks)
+        for i, block in self._quadratic:
+            index = np.searchsorted(columns, block.columns)
             corner = gram[:, index[:, None], index[None, :]]
-            parts.append(block.posterior(count, corner, part, moment))
+            parts[i] = block.posterior(count, corner, prior.parts[i], moments[i])
+        for (i, block), own in zip(self._sited, statistics[1:], strict=True):
+            parts[i] = block.posterior(own, prior.parts[i], moments[i])
         return ProductPosterior(tuple(parts))
+
+    def blend(
+        self, old: ProductPosterior, new: ProductPosterior, rate: Float[Array, ""]
+    ) -> ProductPosterior:
+        parts = list(new.parts)
+        for i, block in self._sited:
+            parts[i] = block.blend(old.parts[i], new.parts[i], rate)
+        return ProductPosterior(tuple(parts))
+
+    def sited_log_prob(self, statistics: Statistics) -> Float[Array, ""]:
+        pairs = zip(self._sited, statistics[1:], strict=True)
+        return sum((jnp.sum(block.log_prob(own)) for (_, block), own in pairs), jnp.zeros(()))
+
+    def corrected(
+        self,
+        prior: ProductPosterior,
+        now: ProductParameters,
+        proposed: ProductParameters,
+        statistics: tuple[Statistics, Statistics],
+        key: PRNGKeyArray,
+    ) -> ProductParameters:
+        parts = list(proposed.parts)
+        keys = jax.random.split(key, len(self.blocks))
+        for (i, block), *own in zip(self._sited, statistics[0][1:], statistics[1][1:], strict=True):
+            parts[i] = block.corrected(
+                prior.parts[i], now.parts[i], proposed.parts[i], (own[0], own[1]), keys[i]
+            )
+        return ProductParameters(tuple(parts))
 
 
 def quadratic_score(

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -27,6 +28,7 @@ from clusterwise.sources.source import Source
 _PROGRAM_STEPS = 64
 _QUIET_STEPS = 3
 _ROUNDING = 1e-14
+_LEAST_STRIDE = 1e-6
 WIDE = 48
 
 Progress = Callable[[str, int, int], None]
@@ -55,14 +57,26 @@ class MeanProjection(AbstractProjection):
         return posterior.moments(), -posterior.kl(prior)
 
 
+class Stride(NamedTuple):
+    """An update that may go too far: from where, to where, and how much of it is made."""
+
+    start: Any
+    end: Any
+    rate: Float[Array, ""]
+
+
 class Ascent(NamedTuple):
-    """State of one run; `objective` is that of the posterior before the last update."""
+    """State of one run; `objective` is that of the posterior before the last update.
+
+    `stride` is kept for blocks that are not exact, whose updates are shortened until they gain.
+    """
 
     posterior: Any
     objective: Float[Array, ""]
     gain: Float[Array, ""]
     quiet: Array
     n_iter: Array
+    stride: Stride | None = None
 
     @property
     def converged(self) -> Array:
@@ -77,10 +91,11 @@ class Stopping(NamedTuple):
     total_weight: Float[Array, ""]
 
 
-def begin(posterior: Any) -> Ascent:
+def begin(block: AbstractBlock, posterior: Any) -> Ascent:
     """State before the first iteration; typed as the later ones, so that it compiles nothing."""
     never, zero = constant(np.inf), constant(0)
-    return Ascent(posterior, constant(-np.inf), never, zero, zero)
+    stride = None if block.exact else Stride(posterior, posterior, constant(1.0))
+    return Ascent(posterior, constant(-np.inf), never, zero, zero, stride)
 
 
 def advance(
@@ -105,13 +120,30 @@ def advance(
     within_rounding = (stopping.tol > 0) & (jnp.abs(gain) <= _ROUNDING * jnp.abs(objective))
     bound = stopping.tol * stopping.total_weight
     quiet = within_rounding | ((to_come < bound) & (gain < bound))
-    return Ascent(
+    onward = Ascent(
         block.posterior(totals.statistics, prior, moments),
         objective,
         gain,
         jnp.where(quiet, state.quiet + 1, 0),
         state.n_iter + 1,
     )
+    return onward if state.stride is None else _strode(block, state, state.stride, onward)
+
+
+def _strode(block: AbstractBlock, state: Ascent, stride: Stride, onward: Ascent) -> Ascent:
+    """Go on from a gain, or shorten the stride that lost; one too short to matter ends the run."""
+    rounding = _ROUNDING * jnp.abs(state.objective)
+    gained = onward.objective >= jnp.where(state.n_iter > 0, state.objective - rounding, -jnp.inf)
+    rate = stride.rate / 2
+    shorter = block.blend(stride.start, stride.end, rate)
+    lost = state._replace(
+        posterior=shorter,
+        quiet=jnp.where(rate < _LEAST_STRIDE, _QUIET_STEPS, state.quiet),
+        n_iter=onward.n_iter,
+        stride=stride._replace(rate=rate),
+    )
+    ahead = onward._replace(stride=Stride(state.posterior, onward.posterior, jnp.ones(())))
+    return jax.tree.map(lambda a, b: jnp.where(gained, a, b), ahead, lost)
 
 
 def _run(
@@ -180,7 +212,7 @@ def run_block(
     """
     program = _short_run_program if short else _run_program
     stopping = _stopping(tol, max_iter, total_weight)
-    state, histories = begin(posterior), []
+    state, histories = begin(block, posterior), []
     while True:
         before = int(state.n_iter)
         state, history = program(projection, block, prior, rows, state, stopping)
@@ -221,7 +253,7 @@ def run_source(
             short=short,
         )
     stopping = _stopping(tol, max_iter, source.total_weight)
-    state, history = begin(posterior), []
+    state, history = begin(block, posterior), []
     for iteration in range(max_iter):
         moments, penalty = _project_program(projection, state.posterior, prior)
         totals = source.sum(partial(expectation_program, block, moments))
@@ -240,7 +272,7 @@ def compile_ahead(
     moments, penalty = _project_program(projection, prior, prior)
     totals = expectation_program(block, moments, source.block(0))
     stopping = _stopping(0.0, 1, source.total_weight)
-    _advance_program(block, prior, begin(prior), moments, penalty, totals, stopping)
+    _advance_program(block, prior, begin(block, prior), moments, penalty, totals, stopping)
 
 
 def is_wide(source: Source) -> bool:

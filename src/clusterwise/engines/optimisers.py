@@ -213,6 +213,10 @@ class MemoizedVI(AbstractEngine):
 
     def run(self, problem: Problem, rng: np.random.Generator, progress: Progress) -> Outcome:
         check_narrow(self.name, problem)
+        if not problem.block.exact:
+            raise OptionError(
+                f"engine={self.name!r} needs a Gaussian response; use engine='vi' or 'svi'."
+            )
         found = VI(n_init=self.n_init).search(_on_sample(problem), rng, progress)
         result = run_memoized(
             problem.block,

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.block import AbstractBlock, Totals
@@ -24,7 +23,7 @@ from clusterwise.engines.ascent import (
 )
 from clusterwise.engines.problem import Optimum, Problem
 from clusterwise.engines.start import Start, portfolio
-from clusterwise.engines.step import expectation_program, score_program, start_program
+from clusterwise.engines.step import assignment_program, score_program, start_program
 from clusterwise.sources.source import Source
 
 _SHORT_ITERATIONS = 100
@@ -253,15 +252,9 @@ def evaluate(problem: Problem, moments: Any) -> tuple[float, float]:
 
 def assign_rows(block: AbstractBlock, moments: Any, source: Source) -> tuple[Totals, float]:
     """Assign all rows softly: their sums, and the entropy of their memberships."""
-    totals: Totals = source.sum(partial(expectation_program, block, moments))
-    return totals, float(_entropy(block, moments, totals))
-
-
-@Program
-def _entropy(block: AbstractBlock, moments: Any, totals: Totals) -> jax.Array:
-    """What the rows' log density has beyond its expectation; rounding may make that negative."""
-    score = jnp.trace(block.cross_score(moments, totals.statistics))
-    return jnp.maximum(totals.log_density - score, 0.0)
+    totals, entropy = source.sum(partial(assignment_program, block, moments))
+    # Rounding may make it negative.
+    return totals, max(float(entropy), 0.0)
 
 
 def _criterion(problem: Problem, total_weight: float, run: _Run) -> float:

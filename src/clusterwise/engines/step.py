@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from clusterwise.core.assignment import soft_totals
+from clusterwise.core.assignment import log_sum_exp, soft_totals
 from clusterwise.core.block import AbstractBlock, Statistics, Totals
 from clusterwise.core.rows import RowBlock, Rows, fold_chunks, map_chunks
 from clusterwise.core.runtime import Program
+
+_START_STEPS = 16
 
 
 def expectation(block: AbstractBlock, moments: Any, rows: RowBlock) -> Totals:
     """Assign softly and sum."""
     return fold_chunks(lambda _, part: soft_totals(block, moments, part), rows)
+
+
+def assignment(block: AbstractBlock, moments: Any, rows: RowBlock) -> tuple[Totals, Array]:
+    """Assign softly and sum, with the entropy of the memberships."""
+
+    def chunk(_: Array, part: Rows) -> tuple[Totals, Array]:
+        score = block.score(moments, part)
+        log_density, resp = log_sum_exp(score)
+        statistics = block.statistics(moments, part, resp * part.weight)
+        entropy = part.weight * (log_density - jnp.sum(resp * score, axis=0))
+        return Totals(jnp.sum(part.weight * log_density), statistics), jnp.sum(entropy)
+
+    return fold_chunks(chunk, rows)
 
 
 def labelled(block: AbstractBlock, moments: Any, rows: RowBlock, labels: Int[Array, " n"]) -> Any:
@@ -34,14 +50,15 @@ def labelled(block: AbstractBlock, moments: Any, rows: RowBlock, labels: Int[Arr
 
 
 expectation_program = Program(expectation, hot=True)
+assignment_program = Program(assignment)
 
 
 @partial(Program, hot=True)
 def sampling_program(
-    block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray
+    block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray, at: Any = None
 ) -> Totals:
-    """Draw a cluster for each row and sum."""
-    return block.drawn_totals(moments, rows, key)
+    """Draw a cluster for each row and sum, as `AbstractBlock.drawn_totals`."""
+    return block.drawn_totals(moments, rows, key, at)
 
 
 @Program
@@ -49,10 +66,51 @@ def start_program(
     block: AbstractBlock, prior: Any, rows: RowBlock, labels: Int[Array, " n"]
 ) -> Any:
     """Posterior given labels, the largest cluster first, as stick-breaking weights have it."""
-    moments = prior.moments()
+    mode = prior.mode()
+    moments = mode.moments() if not block.exact else prior.moments()
     statistics = labelled(block, moments, rows, labels)
     order = jnp.argsort(-jax.tree.leaves(statistics)[0][:, 0], stable=True)
-    return block.posterior(jax.tree.map(lambda leaf: leaf[order], statistics), prior, moments)
+    ordered = jnp.argsort(order)[labels]
+    statistics = jax.tree.map(lambda leaf: leaf[order], statistics)
+    first = block.posterior(statistics, prior, moments)
+    return first if block.exact else _climbed(block, prior, rows, ordered, first)
+
+
+class _Climb(NamedTuple):
+    """The best posterior so far, where it is headed, and how far it goes there."""
+
+    best: Any
+    value: Float[Array, ""]
+    target: Any
+    rate: Float[Array, ""]
+
+
+def _climbed(
+    block: AbstractBlock, prior: Any, rows: RowBlock, labels: Int[Array, " n"], first: Any
+) -> Any:
+    """Some steps towards the mode given labels, each halved while it goes too far."""
+
+    def step(_: Any, now: _Climb) -> _Climb:
+        candidate = block.blend(now.best, now.target, now.rate)
+        mode = candidate.mode()
+        statistics = labelled(block, mode.moments(), rows, labels)
+        value = block.sited_log_prob(statistics) + prior.log_kernel(mode)
+        good = value >= now.value
+        onward = block.posterior(statistics, prior, mode.moments())
+        return _Climb(
+            _where(good, candidate, now.best),
+            jnp.where(good, value, now.value),
+            _where(good, onward, now.target),
+            jnp.where(good, 1.0, now.rate / 4),
+        )
+
+    zero = jnp.zeros(())
+    start = _Climb(block.blend(prior, first, zero), zero - jnp.inf, first, zero)
+    return lax.fori_loop(0, _START_STEPS, step, start).best
+
+
+def _where(condition: Array, a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), a, b)
 
 
 @Program

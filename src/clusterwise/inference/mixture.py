@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from clusterwise.core.product import Quadratic, QuadraticProduct
+from clusterwise.core.product import Product, Quadratic
 from clusterwise.core.runtime import Program, double_precision
 
 _NUMBERS = 500_000
 
 
 @Program
-def _quadratics(block: QuadraticProduct, moments: tuple[Any, ...]) -> list[Quadratic]:
+def _quadratics(block: Product, moments: tuple[Any, ...]) -> list[Quadratic]:
     """Each block's quadratic form, for every draw."""
     pairs = zip(block.blocks, moments, strict=True)
     return [jax.vmap(one.quadratic)(moment) for one, moment in pairs]
@@ -39,7 +39,7 @@ class ScoredMixture:
     """
 
     @double_precision
-    def __init__(self, block: QuadraticProduct, moments: tuple[Any, ...]) -> None:
+    def __init__(self, block: Product, moments: tuple[Any, ...]) -> None:
         forms = _quadratics(block, moments)
         self._constants = [np.asarray(form.constant) for form in forms]
         self._factors = [np.asarray(form.factor) for form in forms]
@@ -47,7 +47,7 @@ class ScoredMixture:
 
     @classmethod
     @double_precision
-    def from_draws(cls, block: QuadraticProduct, parameters: Any) -> ScoredMixture:
+    def from_draws(cls, block: Product, parameters: Any) -> ScoredMixture:
         """Scores at points: draws of the parameters along a leading axis."""
         return cls(block, _moments_of_draws(parameters))
 

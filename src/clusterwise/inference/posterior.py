@@ -12,7 +12,7 @@ import xarray as xr
 
 from clusterwise.assembly.layout import Layout
 from clusterwise.assembly.units import Values, in_data_units
-from clusterwise.core.product import QuadraticProduct
+from clusterwise.core.product import Product
 from clusterwise.inference.lazy import LazyDraws, lazy_dataset
 from clusterwise.inference.rowdraws import RowDraws
 
@@ -26,7 +26,7 @@ _MOST_NUMBERS = 50_000_000
 
 def posterior_tree(
     layout: Layout,
-    block: QuadraticProduct,
+    block: Product,
     draws: Any,
     *,
     engine: str,
@@ -129,7 +129,7 @@ def _posterior(layout: Layout, values: Values) -> xr.Dataset:
 
 def _of_rows(
     layout: Layout,
-    block: QuadraticProduct,
+    block: Product,
     draws: Any,
     rows: np.ndarray,
     base: dict[str, np.ndarray],

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import betaln, gammaln
 
 from clusterwise.core.errors import OptionError
-from clusterwise.core.product import QuadraticProduct
+from clusterwise.core.product import Product
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.inference.predict import StudentMixture
 from clusterwise.inference.reading import RowReader
@@ -90,7 +90,7 @@ class AbstractPredictive(ABC):
 class NormalPredictive(AbstractPredictive):
     """An average over points or draws of the parameters, which lead with an axis of them."""
 
-    def __init__(self, reader: RowReader, block: QuadraticProduct, parameters: Any) -> None:
+    def __init__(self, reader: RowReader, block: Product, parameters: Any) -> None:
         self.mixture = ScoredMixture.from_draws(block, parameters)
         self.reader, self._parameters = reader, parameters
 

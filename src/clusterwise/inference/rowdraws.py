@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from clusterwise.assembly.layout import Layout
-from clusterwise.core.product import QuadraticProduct
+from clusterwise.core.product import Product
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 
 _NUMBERS = 2_000_000
@@ -25,7 +25,7 @@ class RowDraws:
     answers are in the data's.
     """
 
-    block: QuadraticProduct
+    block: Product
     layout: Layout
     parameters: Any
     rows: np.ndarray

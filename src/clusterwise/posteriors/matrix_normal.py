@@ -22,8 +22,7 @@ from clusterwise.posteriors.covariance import (
     StudentScale,
     point_precision,
 )
-
-_RIDGE = 1e-13
+from clusterwise.posteriors.linalg import log_det, solve, whitening
 
 
 class LinearMoments(NamedTuple):
@@ -123,7 +122,7 @@ class MatrixNormal(AbstractPosterior):
         p = self.mean.shape[1]
         xx, xy, yy = gram[:, :p, :p], gram[:, :p, p:], gram[:, p:, p:]
         precision = self.precision + xx
-        mean = _solve(precision, self.precision @ self.mean + xy)
+        mean = solve(precision, self.precision @ self.mean + xy)
         transposed = jnp.swapaxes(mean, 1, 2)
         shift = mean - self.mean
         cross = transposed @ xy
@@ -139,18 +138,18 @@ class MatrixNormal(AbstractPosterior):
     def moments(self) -> LinearMoments:
         k, _, q = self.mean.shape
         precision = _for_each_cluster(self.covariance.precision(), k)
-        spread = jnp.sqrt(q) * _whitening(self.precision)
+        spread = jnp.sqrt(q) * whitening(self.precision)
         return LinearMoments(self.mean, precision, spread)
 
     def spread(self) -> CoefficientSpread:
         """Covariance of the coefficients, a matrix Student t, as rows by columns."""
-        whitening = _whitening(self.precision)
-        rows = jnp.swapaxes(whitening, 1, 2) @ whitening
+        root = whitening(self.precision)
+        rows = jnp.swapaxes(root, 1, 2) @ root
         return CoefficientSpread(rows, self.covariance.mean())
 
     def predictive(self) -> LinearPredictive:
         """Distribution of a new response given its regressors."""
-        return LinearPredictive(self.mean, _whitening(self.precision), self.covariance.predictive())
+        return LinearPredictive(self.mean, whitening(self.precision), self.covariance.predictive())
 
     def mode(self) -> LinearParameters:
         return LinearParameters(self.mean, self.covariance.mode())
@@ -159,7 +158,7 @@ class MatrixNormal(AbstractPosterior):
         covariance_key, coefficient_key = jax.random.split(key)
         covariance = self.covariance.sample(covariance_key)
         noise = jax.random.normal(coefficient_key, self.mean.shape)
-        rows = jnp.swapaxes(_whitening(self.precision), 1, 2) @ noise
+        rows = jnp.swapaxes(whitening(self.precision), 1, 2) @ noise
         columns = jnp.swapaxes(jnp.linalg.cholesky(covariance), 1, 2)
         return LinearParameters(self.mean + rows @ columns, covariance)
 
@@ -171,7 +170,7 @@ class MatrixNormal(AbstractPosterior):
     def coefficients_log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
         """Log density of the coefficients given the residual covariance."""
         _, p, q = self.mean.shape
-        normaliser = q * _log_det(self.precision) - p * q * jnp.log(2 * jnp.pi)
+        normaliser = q * log_det(self.precision) - p * q * jnp.log(2 * jnp.pi)
         return 0.5 * jnp.sum(normaliser) + self.unnormalised_coefficients_log_prob(parameters)
 
     def unnormalised_coefficients_log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
@@ -187,7 +186,7 @@ class MatrixNormal(AbstractPosterior):
 
     def coordinates(self) -> LinearCoordinates:
         return LinearCoordinates(
-            self.mean, _whitening(self.precision), self.covariance.coordinates()
+            self.mean, whitening(self.precision), self.covariance.coordinates()
         )
 
     def log_kernel(self, parameters: LinearParameters) -> Float[Array, ""]:
@@ -205,9 +204,9 @@ class MatrixNormal(AbstractPosterior):
     def kl(self, prior: Self) -> Float[Array, ""]:
         k, p, q = self.mean.shape
         precision = _for_each_cluster(self.covariance.precision(), k)
-        whitening = _whitening(self.precision)
-        trace = jnp.einsum("kip,kpr,kir->", whitening, prior.precision, whitening)
-        log_ratio = jnp.sum(_log_det(self.precision) - _log_det(prior.precision))
+        root = whitening(self.precision)
+        trace = jnp.einsum("kip,kpr,kir->", root, prior.precision, root)
+        log_ratio = jnp.sum(log_det(self.precision) - log_det(prior.precision))
         return 0.5 * (
             q * (log_ratio - k * p + trace) + prior._distance(self.mean, precision)
         ) + self.covariance.kl(prior.covariance)
@@ -218,34 +217,3 @@ def _for_each_cluster(precision: Precision, k: int) -> Precision:
     return Precision(
         jnp.broadcast_to(precision.whitening, (k, q, q)), jnp.broadcast_to(precision.log_det, (k,))
     )
-
-
-def _scaled_cholesky(matrix: Float[Array, "k p p"]) -> tuple[Array, Array]:
-    """Cholesky factor in correlation units, and the units.
-
-    A cluster whose rows do not span the regressors has a matrix that is singular up to its prior,
-    which rounding hides in large data; the small ridge is its floor.
-    """
-    size = jnp.sqrt(jnp.diagonal(matrix, axis1=1, axis2=2))
-    correlation = matrix / (size[:, :, None] * size[:, None, :])
-    return jnp.linalg.cholesky(correlation + _RIDGE * jnp.eye(matrix.shape[-1])), size
-
-
-def _solve(matrix: Float[Array, "k p p"], right: Float[Array, "k p q"]) -> Float[Array, "k p q"]:
-    cholesky, size = _scaled_cholesky(matrix)
-    solved = jax.vmap(lambda c, r: jax.scipy.linalg.cho_solve((c, True), r))(
-        cholesky, right / size[:, :, None]
-    )
-    return solved / size[:, :, None]
-
-
-def _whitening(matrix: Float[Array, "k p p"]) -> Float[Array, "k p p"]:
-    """W with W^T W the inverse of the matrix."""
-    cholesky, size = _scaled_cholesky(matrix)
-    eye = jnp.broadcast_to(jnp.eye(matrix.shape[-1]), matrix.shape)
-    return jax.scipy.linalg.solve_triangular(cholesky, eye, lower=True) / size[:, None, :]
-
-
-def _log_det(matrix: Float[Array, "k p p"]) -> Float[Array, " k"]:
-    cholesky, size = _scaled_cholesky(matrix)
-    return 2 * jnp.sum(jnp.log(jnp.diagonal(cholesky, axis1=1, axis2=2) * size), axis=1)
