@@ -6,7 +6,6 @@ import pytest
 
 from clusterwise.core.product import ProductPosterior
 from clusterwise.engines.ascent import MeanProjection, run_block
-from clusterwise.engines.step import score_program, start_program
 from clusterwise.weights.specification import DirichletProcess
 from tests.laws.registry import (
     CASES,
@@ -17,16 +16,16 @@ from tests.laws.registry import (
     make_source,
     random_values,
 )
+from tests.laws.runs import random_start, run_from
 
 
-def problem(name, seed, block_rows=SLOTS):
+def problem(name, seed, block_rows=N_ROWS):
     case, rng = CASES[name], np.random.default_rng(seed)
     values, weight = random_values(rng), rng.gamma(4.0, 0.25, size=N_ROWS)
     whole = make_source(values, weight)
     split = make_source(values, weight, block_rows=block_rows)
-    labels = rng.integers(N_CLUSTERS, size=SLOTS)
     prior = case.prior()
-    return case, prior, whole, split, start_program(case.block, prior, whole.block(0), labels)
+    return case, prior, whole, split, random_start(case, prior, whole.block(0), rng)
 
 
 @pytest.mark.parametrize("engine", ["em", "vi"])
@@ -72,15 +71,13 @@ def test_memoized_is_coordinate_ascent_with_one_more_view_of_the_rows():
 def test_order_of_the_sticks_never_costs(engine, concentration):
     case, rng = CASES["known"], np.random.default_rng(3)
     source = make_source(random_values(rng))
-    rows, linear = source.block(0), case.prior().parts[1:]
+    linear = case.prior().parts[1:]
     weights = DirichletProcess(concentration).prior(N_CLUSTERS, flat=False)
     prior = ProductPosterior((weights, *linear))
 
     def run(labels):
-        begin = start_program(case.block, prior, rows, labels)
-        result = ENGINES[engine].run(case.block, prior, source, begin, None)
-        score = np.asarray(score_program(case.block, result.posterior.moments(), rows))
-        return result, np.swapaxes(score, 1, 2).reshape(SLOTS, -1).argmax(axis=1)
+        result, score = run_from(case, engine, prior, source, labels)
+        return result, score.argmax(axis=1)
 
     one, labels = run(rng.integers(N_CLUSTERS, size=SLOTS))
     size = np.bincount(labels[:N_ROWS], minlength=N_CLUSTERS)

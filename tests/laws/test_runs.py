@@ -5,17 +5,8 @@ import numpy as np
 import pytest
 
 from clusterwise.engines.ascent import ModeProjection, run_block
-from clusterwise.engines.step import score_program, start_program
-from tests.laws.registry import (
-    CASES,
-    ENGINES,
-    N_CLUSTERS,
-    N_ROWS,
-    SLOTS,
-    make_source,
-    pack,
-    random_values,
-)
+from tests.laws.registry import CASES, ENGINES, N_CLUSTERS, N_ROWS, make_source, pack, random_values
+from tests.laws.runs import random_start, run_from
 
 # Several programs each, made of what the other engines run on every case.
 FEW = ["pitman-yor", "spherical", "tied"]
@@ -29,11 +20,6 @@ MONOTONE = [
 FULL_BATCH = [name for name, engine in ENGINES.items() if engine.full_batch]
 
 
-def start(case, prior, rows, rng, k=N_CLUSTERS):
-    slots = rows.packed.shape[0] * rows.packed.shape[2]
-    return start_program(case.block, prior, rows, rng.integers(k, size=slots))
-
-
 @pytest.mark.parametrize(("engine", "name"), MONOTONE)
 def test_objective_never_decreases(engine, name):
     case, rng = CASES[name], np.random.default_rng(1)
@@ -41,7 +27,7 @@ def test_objective_never_decreases(engine, name):
         values = random_values(rng)
         source = make_source(values)
         prior = case.prior()
-        begin = start(case, prior, source.block(0), rng)
+        begin = random_start(case, prior, source.block(0), rng)
         result = ENGINES[engine].run(case.block, prior, source, begin, jax.random.key(0))
         assert len(result.history) > 3
         assert np.all(np.isfinite(result.history))
@@ -54,7 +40,7 @@ def test_flat_objective_is_the_mixture_log_likelihood_and_never_decreases(name):
     case, rng = CASES[name], np.random.default_rng(2)
     values = random_values(rng)
     rows, prior = pack(values), case.flat()
-    begin = start(case, prior, rows, rng)
+    begin = random_start(case, prior, rows, rng)
     result, before = (
         run_block(ModeProjection(), case.block, prior, rows, N_ROWS, begin, tol=0.0, max_iter=n)
         for n in (25, 24)
@@ -70,7 +56,7 @@ def test_em_reaches_a_stationary_point_of_likelihood_times_prior(name):
     case, rng = CASES[name], np.random.default_rng(3)
     values = random_values(rng)
     source, prior = make_source(values), case.prior()
-    begin = start(case, prior, source.block(0), rng)
+    begin = random_start(case, prior, source.block(0), rng)
     result = ENGINES["em"].run(case.block, prior, source, begin, None)
     mode = result.posterior.mode()
 
@@ -107,7 +93,7 @@ def test_bound_lies_below_the_exact_evidence(name):
     evidence = case.log_evidence(values, N_CLUSTERS)
     bounds = []
     for _ in range(4):
-        begin = start(case, prior, source.block(0), rng)
+        begin = random_start(case, prior, source.block(0), rng)
         result = ENGINES["vi"].run(case.block, prior, source, begin, None)
         assert np.all(result.history <= evidence + 1e-8)
         bounds.append(result.objective)
@@ -120,20 +106,15 @@ def test_bound_with_one_cluster_is_the_exact_evidence(name):
     case, rng = CASES[name], np.random.default_rng(5)
     values = random_values(rng, 6, 1)
     source, prior = make_source(values), case.prior(1)
-    begin = start(case, prior, source.block(0), rng, 1)
+    begin = random_start(case, prior, source.block(0), rng, 1)
     result = ENGINES["vi"].run(case.block, prior, source, begin, None)
     assert result.objective == pytest.approx(case.log_evidence(values, 1), rel=1e-9, abs=1e-7)
 
 
 def run(case, engine, values, labels, weight=None):
     """Result of a run from labels, and scores (n, k) of the rows at its end."""
-    source, prior = make_source(values, weight), case.prior()
-    rows = source.block(0)
-    padded = np.pad(labels, (0, SLOTS - len(labels)))
-    begin = start_program(case.block, prior, rows, padded)
-    result = ENGINES[engine].run(case.block, prior, source, begin, jax.random.key(0))
-    found = np.asarray(score_program(case.block, result.posterior.moments(), rows))
-    return result, np.swapaxes(found, 1, 2).reshape(SLOTS, -1)[: len(values)]
+    result, score = run_from(case, engine, case.prior(), make_source(values, weight), labels)
+    return result, score[: len(values)]
 
 
 def shares(score):
@@ -148,32 +129,30 @@ def separated(seed):
     return values, labels, rng
 
 
-@pytest.mark.parametrize("engine", FULL_BATCH)
-@pytest.mark.parametrize("name", CASES)
-def test_order_of_rows(name, engine):
-    values, labels, rng = separated(1)
-    order = rng.permutation(N_ROWS)
-    one, score = run(CASES[name], engine, values, labels)
-    other, permuted = run(CASES[name], engine, values[order], labels[order])
-    n = min(10, len(one.history), len(other.history))
-    np.testing.assert_allclose(other.history[:n], one.history[:n], rtol=1e-10)
-    np.testing.assert_allclose(other.objective, one.objective, rtol=1e-8)
-    np.testing.assert_allclose(shares(permuted), shares(score)[order], atol=1e-4)
+def reordered(rng):
+    """Weights of one, and the rows in another order."""
+    return np.ones(N_ROWS), rng.permutation(N_ROWS)
 
 
-@pytest.mark.parametrize("engine", FULL_BATCH)
-@pytest.mark.parametrize("name", CASES)
-def test_integer_weight_is_a_number_of_copies(name, engine):
-    values, labels, rng = separated(2)
-    values, labels = values[:40], labels[:40]
+def copied(rng):
+    """Whole weights of some rows, and as many copies of each."""
     weight = rng.permutation(np.arange(40) % 3)
-    one, score = run(CASES[name], engine, values, labels, weight.astype(float))
-    copies = np.repeat(np.arange(40), weight)
-    other, repeated = run(CASES[name], engine, values[copies], labels[copies])
+    return weight.astype(float), np.repeat(np.arange(40), weight)
+
+
+@pytest.mark.parametrize("engine", FULL_BATCH)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("change", "seed"), [(reordered, 1), (copied, 2)])
+def test_order_of_rows_and_weight_for_copies(name, engine, change, seed):
+    values, labels, rng = separated(seed)
+    weight, rows = change(rng)
+    values, labels = values[: len(weight)], labels[: len(weight)]
+    one, score = run(CASES[name], engine, values, labels, weight)
+    other, again = run(CASES[name], engine, values[rows], labels[rows])
     n = min(10, len(one.history), len(other.history))
     np.testing.assert_allclose(other.history[:n], one.history[:n], rtol=1e-10)
     np.testing.assert_allclose(other.objective, one.objective, rtol=1e-8)
-    np.testing.assert_allclose(shares(repeated), shares(score)[copies], atol=1e-4)
+    np.testing.assert_allclose(shares(again), shares(score)[rows], atol=1e-4)
 
 
 @pytest.mark.parametrize("engine", FULL_BATCH)
