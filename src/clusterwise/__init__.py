@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         NormalInverseGamma,
         NormalInverseWishart,
     )
+    from clusterwise.responses.binomial import Bernoulli, Binomial
     from clusterwise.responses.gaussian import Gaussian
+    from clusterwise.responses.poisson import Poisson
     from clusterwise.weights.specification import (
         Dirichlet,
         DirichletProcess,
@@ -49,6 +51,8 @@ __all__ = [
     "NUTS",
     "SVI",
     "VI",
+    "Bernoulli",
+    "Binomial",
     "ClusterwiseError",
     "ClusterwiseRegressor",
     "ClusterwiseWarning",
@@ -71,6 +75,7 @@ __all__ = [
     "NormalInverseWishart",
     "OptionError",
     "PitmanYor",
+    "Poisson",
     "__version__",
     "load",
 ]
@@ -88,7 +93,9 @@ _HOMES = {
     "io": "load",
     "model": "Model",
     "posteriors.specification": "Gamma Normal NormalInverseGamma NormalInverseWishart",
+    "responses.binomial": "Bernoulli Binomial",
     "responses.gaussian": "Gaussian",
+    "responses.poisson": "Poisson",
     "weights.specification": "Dirichlet DirichletProcess KnownWeights PitmanYor",
 }
 _LATER = {

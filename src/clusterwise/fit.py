@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -423,7 +424,8 @@ class Fit:
     @cached_property
     def _at_draws(self) -> NormalPredictive:
         """What draws of the parameters, or the point estimates, say of new rows."""
-        draws = self._record.draws
+        record = self._record
+        draws = record.draws if record.block.exact else record.with_draws().draws
         if draws is None:
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
         else:
@@ -570,9 +572,13 @@ class Fit:
 
         encoder = self._record.encoder
         designs = encoder.to_dict()["designs"]
-        rights = {name: designs[f"regressors:{i}"]["formula"] for name, i in self._layout.responses}
+        # The encoder's formulas have "." written out.
+        responses = [
+            replace(response, right=designs[f"regressors:{i}"]["formula"])
+            for i, response in enumerate(self.model.specification().responses)
+        ]
         truth = estimated_truth(self._estimates)
-        return simulate(rights, truth, n, as_generator(random_state), data, encoder)
+        return simulate(responses, truth, n, as_generator(random_state), data, encoder)
 
     def _response_part(self, response: str | None) -> int:
         names = dict(self._layout.responses)

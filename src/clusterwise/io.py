@@ -11,15 +11,15 @@ import os
 import shutil
 import tempfile
 import zipfile
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from clusterwise.assembly.build import make_prior
-from clusterwise.assembly.layout import Column, Layout, Part, RawDesign
+from clusterwise.assembly.layout import Column, Layout, Part, RawDesign, RawPart
 from clusterwise.core.arrays import constant
 from clusterwise.core.errors import ClusterwiseError, FileError
 from clusterwise.core.product import ProductParameters, ProductPosterior
@@ -29,9 +29,6 @@ from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.fit import Fit
 from clusterwise.frames.encoder import Encoder
 from clusterwise.model import Model
-from clusterwise.posteriors.covariance import Precision
-from clusterwise.posteriors.dirichlet import WeightMoments, Weights
-from clusterwise.posteriors.matrix_normal import LinearMoments, LinearParameters
 from clusterwise.posteriors.specification import (
     Gamma,
     Normal,
@@ -40,7 +37,7 @@ from clusterwise.posteriors.specification import (
 )
 from clusterwise.record import FitRecord
 from clusterwise.regression.free import is_distribution
-from clusterwise.responses.gaussian import Gaussian
+from clusterwise.responses.registry import FAMILIES
 from clusterwise.weights.specification import (
     Dirichlet,
     DirichletProcess,
@@ -61,20 +58,20 @@ _SPECIFICATIONS = {
         Dirichlet,
         DirichletProcess,
         Gamma,
-        Gaussian,
         GaussianCovariates,
         KnownWeights,
         Normal,
         NormalInverseGamma,
         NormalInverseWishart,
         PitmanYor,
+        *FAMILIES.values(),
     )
 }
 _NUMPYRO = "numpyro"
 _STATS = "sample_stats."
 # Of sampled fits; the rows, since what is asked of draws needs them.
 _DRAWN = ("log_density", "permutation", "rows")
-_PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names")
+_PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names", "shared")
 _SCALARS = (
     "engine",
     "n_rows",
@@ -211,11 +208,20 @@ def _document(model: Model, record: FitRecord, digest: str) -> dict[str, Any]:
         "model": model_document(model),
         "encoder": record.encoder.to_dict(),
         "design": {"names": record.design.names, "parts": record.design.parts},
-        "layout": asdict(record.layout),
+        "layout": {
+            "raw_names": record.layout.raw_names,
+            "columns": record.layout.columns,
+            "parts": [_part_document(part) for part in record.layout.parts],
+        },
         "restarts": record.restarts,
         "notes": record.notes,
         **{name: getattr(record, name) for name in _SCALARS},
     }
+
+
+def _part_document(part: Part) -> dict[str, Any]:
+    """A part without its form, which the model has."""
+    return {f.name: getattr(part, f.name) for f in fields(part) if f.name != "form"}
 
 
 def model_document(model: Model) -> dict[str, Any]:
@@ -262,40 +268,46 @@ def _model(document: dict[str, Any]) -> Model:
 
 
 def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecord:
-    saved = document["layout"]
+    saved, forms = document["layout"], model.specification().forms
     layout = Layout(
         tuple(saved["raw_names"]),
         tuple(Column(int(raw), float(a), float(b)) for raw, a, b in saved["columns"]),
         tuple(
             Part(
-                str(part["kind"]),
-                *(tuple(part[name]) for name in _PART_FIELDS),
+                kind=str(part["kind"]),
+                **{name: tuple(part.get(name, ())) for name in _PART_FIELDS},
+                offset=part.get("offset"),
+                trials=part.get("trials"),
+                form=form,
             )
-            for part in saved["parts"]
+            for part, form in zip(saved["parts"], forms, strict=True)
         ),
     )
     parts = tuple(
-        (kind, tuple(terms), tuple(names), bool(shifted))
-        for kind, terms, names, shifted in document["design"]["parts"]
+        RawPart(kind, tuple(terms), tuple(names), bool(shifted), *rest)
+        for kind, terms, names, shifted, *rest in document["design"]["parts"]
     )
+    kinds = _kinds(model, layout)
     return FitRecord(
         encoder=Encoder.from_dict(document["encoder"]),
         design=RawDesign(tuple(document["design"]["names"]), parts),
         layout=layout,
-        parameters=_parameters("parameters", layout, arrays),
-        moments=_moments(layout, arrays),
-        draws=_parameters("draws", layout, arrays) if "draws.0.0" in arrays else None,
+        parameters=_parameters("parameters", kinds, arrays),
+        moments=_tree("moments", kinds.moments, arrays),
+        draws=_parameters("draws", kinds, arrays) if "draws.0.0" in arrays else None,
         **{name: arrays.get(name) for name in _DRAWN},
         sample_stats={
             name.removeprefix(_STATS): value
             for name, value in arrays.items()
             if name.startswith(_STATS)
         },
-        posterior=_posterior(model, layout, arrays) if "posterior.0.0" in arrays else None,
+        posterior=ProductPosterior(_tree("posterior", kinds.posterior, arrays))
+        if "posterior.0.0" in arrays
+        else None,
         order=arrays["order"],
         history=arrays["history"],
         restarts=document["restarts"],
-        optima=_parameters("optima", layout, arrays) if "optima.0.0" in arrays else None,
+        optima=_parameters("optima", kinds, arrays) if "optima.0.0" in arrays else None,
         notes=tuple(document["notes"]),
         **{name: document[name] for name in _SCALARS},
     )
@@ -311,37 +323,30 @@ def _flatten(name: str, tree: Any) -> dict[str, np.ndarray]:
     }
 
 
+class _Kinds(NamedTuple):
+    """Parts of a model's posterior, parameters and moments, for their structure alone."""
+
+    posterior: tuple[Any, ...]
+    parameters: tuple[Any, ...]
+    moments: tuple[Any, ...]
+
+
 @double_precision
-def _posterior(model: Model, layout: Layout, arrays: dict[str, np.ndarray]) -> Any:
-    """The posterior, shaped as the model's prior is."""
+def _kinds(model: Model, layout: Layout) -> _Kinds:
     prior = make_prior(model.specification(), layout, np.eye(layout.n_columns))
-    parts = []
-    for i, part in enumerate(prior.parts):
-        leaves, structure = jax.tree.flatten(part)
-        parts.append(
-            jax.tree.unflatten(
-                structure, [arrays[f"posterior.{i}.{j}"] for j in range(len(leaves))]
-            )
-        )
-    return ProductPosterior(tuple(parts))
+    mode, moments = jax.eval_shape(lambda: (prior.mode(), prior.mode().moments()))
+    return _Kinds(prior.parts, mode.parts, moments)
 
 
-def _parameters(name: str, layout: Layout, arrays: dict[str, np.ndarray]) -> ProductParameters:
-    weights = Weights(constant(arrays[f"{name}.0.0"]), constant(arrays[f"{name}.0.1"]))
-    linear = (
-        LinearParameters(constant(arrays[f"{name}.{i}.0"]), constant(arrays[f"{name}.{i}.1"]))
-        for i in range(1, len(layout.parts) + 1)
-    )
-    return ProductParameters((weights, *linear))
-
-
-def _moments(layout: Layout, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
-    found: list[Any] = [
-        WeightMoments(constant(arrays["moments.0.0"]), constant(arrays["moments.0.1"]))
-    ]
-    for i in range(1, len(layout.parts) + 1):
-        coefficients, whitening, log_det, spread = (
-            constant(arrays[f"moments.{i}.{j}"]) for j in range(4)
-        )
-        found.append(LinearMoments(coefficients, Precision(whitening, log_det), spread))
+def _tree(name: str, kinds: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
+    """Arrays of each part, in the places of a part of that kind."""
+    found = []
+    for i, kind in enumerate(kinds):
+        leaves, structure = jax.tree.flatten(kind)
+        own = [constant(arrays[f"{name}.{i}.{j}"]) for j in range(len(leaves))]
+        found.append(jax.tree.unflatten(structure, own))
     return tuple(found)
+
+
+def _parameters(name: str, kinds: _Kinds, arrays: dict[str, np.ndarray]) -> ProductParameters:
+    return ProductParameters(_tree(name, kinds.parameters, arrays))

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from clusterwise.fit import Fit
     from clusterwise.record import FitRecord
 
-_LATER = {"shared": None, "groups": None, "offset": None, "trials": None}
-_LATER |= {"coefficients": "independent"}
+_LATER = {"groups": None, "coefficients": "independent"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Model:
         "y ~ x1 + x2", a list of formulas for several responses that are independent given the
         cluster, or None for a plain mixture.
     family
-        "gaussian" or `Gaussian`; a list with several responses.
+        "gaussian", "poisson", "bernoulli" or "binomial", or a configured one such as `Gaussian`,
+        `Bernoulli`; a list with several responses.
     n_components
         Number of clusters, or the truncation of a Dirichlet or Pitman-Yor process.
     covariates
@@ -58,7 +58,15 @@ class Model:
     weights
         "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
         `PitmanYor`, `KnownWeights`.
-    shared, coefficients, groups, offset, trials
+    shared
+        Terms with one coefficient for all clusters, as a formula's right side: "x2", or "1 + x2"
+        with the intercept. Of responses that are not Gaussian.
+    offset
+        Column, or expression of columns such as "log(hours)", that is added to the linear
+        predictor of responses with a link.
+    trials
+        Column with the number of trials of a binomial response.
+    coefficients, groups
         Not supported by this version; anything but the default is an error.
     sample_weight
         Column, or expression of columns, with a weight of each row; zero leaves a row out.
@@ -215,8 +223,8 @@ class Model:
                 )
             return params.simulate(n, random_state, data=data)
         spec = self.specification(open_table(data).names if data is not None else ())
-        rights = {response.name: response.right for response in spec.responses}
-        return simulate(rights, read_truth(spec, params), n, as_generator(random_state), data)
+        truth = read_truth(spec, params)
+        return simulate(spec.responses, truth, n, as_generator(random_state), data)
 
     def numpyro(self, data: Any) -> Callable[[], None]:
         """The model over these data as a NumPyro program, on the data's own scale.
@@ -266,6 +274,9 @@ class Model:
             self.weights,
             self.prior,
             self.sample_weight,
+            offset=self.offset,
+            trials=self.trials,
+            shared=self.shared,
             names=names,
         )
 

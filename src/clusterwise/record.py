@@ -114,7 +114,7 @@ class FitRecord:
     @double_precision
     def predictive(self) -> tuple[Any, ...] | None:
         """A variational posterior's distribution of new rows, in standard units."""
-        if self.posterior is None:
+        if self.posterior is None or not self.block.exact:
             return None
         return reorder(_predictive(self.posterior), self.order, axis=0)
 

@@ -35,6 +35,10 @@ def designs(spec: Specification) -> dict[str, str]:
     for i, response in enumerate(spec.responses):
         found[f"regressors:{i}"] = response.right
         found[f"response:{i}"] = f"0 + {response.expression}"
+        if response.offset is not None:
+            found[f"offset:{i}"] = f"0 + {response.offset}"
+        if response.trials is not None:
+            found[f"trials:{i}"] = f"0 + {response.trials}"
     for j, density in enumerate(spec.densities):
         found[f"covariates:{j}"] = density.formula
     if spec.sample_weight is not None:
@@ -44,7 +48,15 @@ def designs(spec: Specification) -> dict[str, str]:
 
 def check_encoder(spec: Specification, encoder: Encoder) -> None:
     """Refuse columns of a kind that their part cannot take."""
-    parts = [(f"response:{i}", "The response", r.name) for i, r in enumerate(spec.responses)]
+    parts = []
+    for i, response in enumerate(spec.responses):
+        if response.family.categorical:
+            continue
+        parts.append((f"response:{i}", "The response", response.name))
+    for i, response in enumerate(spec.responses):
+        for what, text in (("offset", response.offset), ("trials", response.trials)):
+            if text is not None:
+                parts.append((f"{what}:{i}", what, text))
     parts += [(f"covariates:{j}", "Covariates", d.formula) for j, d in enumerate(spec.densities)]
     if spec.sample_weight is not None:
         parts.append((WEIGHT, "sample_weight", spec.sample_weight))
@@ -53,10 +65,11 @@ def check_encoder(spec: Specification, encoder: Encoder) -> None:
             if encoder.levels(variable) is not None:
                 raise DataError(
                     f"{what} {text!r}: column {variable!r} is categorical (text), but numbers are "
-                    "needed there. This version has a Gaussian density and response only; convert "
-                    "the column, or use it as a regressor in the formula."
+                    "needed there. Convert the column, use it as a regressor in the formula, or "
+                    "choose a family that takes levels, such as 'bernoulli'."
                 )
-        if design.startswith(("response", WEIGHT)) and len(encoder.columns(design)) != 1:
+        single = design.startswith(("response", "offset", "trials", WEIGHT))
+        if single and len(encoder.columns(design)) != 1:
             raise DataError(f"{what} {text!r} must be one column or expression.")
 
 
@@ -93,7 +106,9 @@ def count_parameters(spec: Specification, prepared: Prepared) -> int:
     k = spec.n_components
     total = spec.weights.n_parameters(k)
     for part in prepared.layout.parts:
-        total += k * len(part.regressors) * len(part.responses)
+        own = part.form.n_predictors(len(part.responses))
+        shared = len(part.shared_regressors)
+        total += own * (k * (len(part.regressors) - shared) + shared)
     for response in spec.responses:
         total += response.family.n_dispersion(k)
     for density, part in zip(
@@ -121,6 +136,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
             kind: not isinstance(prior, str) and not is_free(prior)
             for kind, prior in spec.priors.items()
         },
+        forms=spec.forms,
         rng=rng,
     )
     n_parameters = count_parameters(spec, prepared)

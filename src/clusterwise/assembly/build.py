@@ -16,7 +16,12 @@ from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import StartData
 from clusterwise.regression.free import free_prior, is_free
 from clusterwise.regression.linear_gaussian import LinearGaussian
-from clusterwise.regression.prior import LinearFrame, LinearOptions, linear_prior
+from clusterwise.regression.prior import (
+    LinearFrame,
+    LinearOptions,
+    ResponseSample,
+    linear_prior,
+)
 from clusterwise.weights.mixing import MixingWeights
 from clusterwise.weights.specification import AbstractWeights, Dirichlet
 
@@ -33,6 +38,11 @@ class Specification(NamedTuple):
     sample_weight: str | None = None
 
     @property
+    def forms(self) -> tuple[Any, ...]:
+        """Families of the responses, then densities, in the order of a layout's parts."""
+        return (*(response.family for response in self.responses), *self.densities)
+
+    @property
     def free(self) -> tuple[str, ...]:
         """Names of the parts whose priors are any distributions."""
         names = {f"response:{i}": r.name for i, r in enumerate(self.responses)}
@@ -42,7 +52,10 @@ class Specification(NamedTuple):
 
 def make_block(layout: Layout) -> Product:
     """The model as one block over a layout's columns: weights first, then the parts."""
-    parts = tuple(LinearGaussian(part.regressors, part.responses) for part in layout.parts)
+    parts = tuple(
+        part.form.block(part.regressors, part.responses, offset=part.offset, trials=part.trials)
+        for part in layout.parts
+    )
     return Product((MixingWeights(), *parts), layout.n_columns)
 
 
@@ -61,22 +74,46 @@ def to_data_units(layout: Layout, part: Part) -> tuple[np.ndarray, np.ndarray, n
     return matrix, scale, shift
 
 
-def make_frame(layout: Layout, part: Part, gram: np.ndarray, n_components: int) -> LinearFrame:
-    """What a part's prior is made from."""
+def make_frame(
+    layout: Layout,
+    part: Part,
+    gram: np.ndarray,
+    n_components: int,
+    rows: np.ndarray | None = None,
+) -> LinearFrame:
+    """What a part's prior is made from; `rows` (n, columns) are some rows of the data."""
     index = np.asarray((*part.regressors, *part.responses), int)
     units = to_data_units(layout, part)
-    return LinearFrame(gram[np.ix_(index, index)], len(part.regressors), *units, n_components)
+    return LinearFrame(
+        gram[np.ix_(index, index)],
+        len(part.regressors),
+        *units,
+        n_components,
+        0 in part.regressors,
+        None if rows is None else response_sample(part, rows),
+    )
 
 
-def make_prior(spec: Specification, layout: Layout, gram: np.ndarray) -> ProductPosterior:
+def response_sample(part: Part, rows: np.ndarray) -> ResponseSample:
+    """A response and what goes with it, out of some rows."""
+    return ResponseSample(
+        rows[:, list(part.responses)],
+        None if part.trials is None else rows[:, part.trials],
+        None if part.offset is None else rows[:, part.offset],
+    )
+
+
+def make_prior(
+    spec: Specification, layout: Layout, gram: np.ndarray, rows: np.ndarray | None = None
+) -> ProductPosterior:
     """Priors of all blocks, in standard units."""
     parts: list[Any] = [spec.weights.prior(spec.n_components, spec.flat)]
-    owners = (*(r.family for r in spec.responses), *spec.densities)
-    for part, owner in zip(layout.parts, owners, strict=True):
-        frame = make_frame(layout, part, gram, spec.n_components)
+    for part in layout.parts:
+        frame = make_frame(layout, part, gram, spec.n_components, rows)
         what = repr(part.names[0]) if part.is_response else "the covariates"
         own = spec.priors[part.kind]
-        parts.append(owner.prior(what, frame, "default" if is_free(own) else own))
+        given = "default" if is_free(own) else own
+        parts.append(part.form.prior(what, frame, given, part.shared_regressors))
     return ProductPosterior(tuple(parts))
 
 
@@ -103,10 +140,10 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     """Everything an engine needs."""
     layout = prepared.layout
     block = make_block(layout)
-    prior = make_prior(spec, layout, prepared.typical_gram)
     rows = prepared.sample_rows
+    prior = make_prior(spec, layout, prepared.typical_gram, rows)
     regressions = tuple(
-        (rows[:, np.asarray(part.regressors, int)], rows[:, np.asarray(part.responses, int)])
+        (rows[:, list(part.regressors)], _working(part, rows))
         for part in layout.parts
         if part.is_response and part.regressors
     )
@@ -126,10 +163,18 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     )
 
 
+def _working(part: Part, rows: np.ndarray) -> np.ndarray:
+    sample = response_sample(part, rows)
+    working = part.form.working(sample.response, sample.trials)
+    return working if sample.offset is None else working - sample.offset[:, None]
+
+
 def _degeneracy(prepared: Prepared) -> Degeneracy:
     parts = prepared.layout.parts
     pooled = tuple(
         make_frame(prepared.layout, part, prepared.typical_gram, 1).pooled_residuals
+        if part.form.scaled
+        else None
         for part in parts
     )
     names = [f"sigma of {p.names[0]!r}" if p.is_response else "covariance" for p in parts]

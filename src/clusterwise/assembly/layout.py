@@ -6,7 +6,7 @@ intercept is scaled only: shifting would give it one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,20 +21,28 @@ _CONSTANT = 1e-12
 
 @dataclass(frozen=True)
 class ResponseSpec:
-    """A response: its name, its expression in a formula, its regressors, its family."""
+    """A response: its name, its expression in a formula, its regressors, its family.
+
+    `offset` and `trials` are expressions of columns, `shared` the terms with one coefficient for
+    all clusters, each as the set of its factors, () being the intercept.
+    """
 
     name: str
     expression: str
     right: str
     family: Any
+    offset: str | None = None
+    trials: str | None = None
+    shared: frozenset[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True)
 class Part:
-    """One Gaussian block: regressors and responses by their column of a row.
+    """One block: regressors and responses by their column of a row.
 
     `regressors` are those the data identify, out of `terms`; `responses` those that vary, out of
-    `names`.
+    `names`. `shared` are the places among all terms of those with one coefficient for all clusters.
+    `form` is what the user said of the part, a family or a density.
     """
 
     kind: str
@@ -44,6 +52,20 @@ class Part:
     responses: tuple[int, ...]
     kept_terms: tuple[int, ...]
     kept_names: tuple[int, ...]
+    shared: tuple[int, ...] = ()
+    offset: int | None = None
+    trials: int | None = None
+    form: Any = None
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """Names of the linear predictors that have coefficients of the regressors."""
+        return self.form.predictor_names(self.names)
+
+    @property
+    def shared_regressors(self) -> tuple[int, ...]:
+        """Places among the regressors of those that clusters share."""
+        return tuple(i for i, term in enumerate(self.kept_terms) if term in self.shared)
 
     @property
     def is_response(self) -> bool:
@@ -108,11 +130,36 @@ class Layout:
         return float(sum(np.log(self.scale_of(i)) for i in modelled))
 
 
+class RawPart(NamedTuple):
+    """Names of the raw columns of one part, and whether its columns may be shifted."""
+
+    kind: str
+    terms: tuple[str, ...]
+    names: tuple[str, ...]
+    shifted: bool
+    offset: str | None = None
+    trials: str | None = None
+    shared: tuple[int, ...] = ()
+
+    def designs(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Designs that its columns come from, and what their columns are called."""
+        found = [(self.kind, self.names)]
+        if not self.kind.startswith("response"):
+            return found
+        number = self.kind.partition(":")[2]
+        found.append((f"regressors:{number}", self.terms))
+        if self.offset is not None:
+            found.append((f"offset:{number}", (self.offset,)))
+        if self.trials is not None:
+            found.append((f"trials:{number}", (self.trials,)))
+        return found
+
+
 class RawDesign(NamedTuple):
     """Names and places of the raw columns of each part before standardising."""
 
     names: tuple[str, ...]
-    parts: tuple[tuple[str, tuple[str, ...], tuple[str, ...], bool], ...]
+    parts: tuple[RawPart, ...]
 
 
 class RawMoments:
@@ -162,17 +209,31 @@ class RawMoments:
 def raw_design(encoder: Encoder, responses: list[ResponseSpec], n_densities: int) -> RawDesign:
     """Collect the raw columns that the parts need, each once."""
     parts = []
-    names: list[str] = []
     for i, response in enumerate(responses):
         terms = encoder.columns(f"regressors:{i}")
-        parts.append((f"response:{i}", terms, (response.name,), INTERCEPT in terms))
-        names += [term for term in terms if term != INTERCEPT]
-        names.append(response.name)
+        columns = encoder.columns(f"response:{i}")
+        of_terms = [_factors(text) for text in encoder.terms(f"regressors:{i}")]
+        parts.append(
+            RawPart(
+                f"response:{i}",
+                terms,
+                response.family.response_names(response.name, columns),
+                INTERCEPT in terms,
+                None if response.offset is None else f"offset {response.offset}",
+                None if response.trials is None else f"trials {response.trials}",
+                tuple(j for j, factors in enumerate(of_terms) if factors in response.shared),
+            )
+        )
     for j in range(n_densities):
         columns = encoder.columns(f"covariates:{j}")
-        parts.append((f"covariates:{j}", (INTERCEPT,), columns, True))
-        names += columns
-    return RawDesign(tuple(dict.fromkeys(names)), tuple(parts))
+        parts.append(RawPart(f"covariates:{j}", (INTERCEPT,), columns, True))
+    names = [name for part in parts for _, own in part.designs() for name in own]
+    return RawDesign(tuple(dict.fromkeys(n for n in names if n != INTERCEPT)), tuple(parts))
+
+
+def _factors(term: str) -> frozenset[str]:
+    """The factors of a term as the encoder writes it; none for the intercept."""
+    return frozenset() if term == "1" else frozenset(term.split(":"))
 
 
 def raw_rows(
@@ -180,14 +241,12 @@ def raw_rows(
 ) -> np.ndarray:
     """Raw rows (n, columns) from encoded designs."""
     found: dict[str, np.ndarray] = {}
-    for kind, terms, names, _ in design.parts:
-        if kind in arrays:
-            for j, name in enumerate(names):
-                found[name] = arrays[kind][:, j]
-        regressors = kind.replace("response", "regressors")
-        if regressors in arrays and regressors != kind:
-            for j, term in enumerate(terms):
-                found[term] = arrays[regressors][:, j]
+    for part in design.parts:
+        for name, columns in part.designs():
+            if name in arrays:
+                # Of a response with two levels the last column says it all.
+                values = arrays[name][:, -len(columns) :]
+                found |= {column: values[:, j] for j, column in enumerate(columns)}
     raw = np.zeros((n_rows, len(design.names)))
     for i, name in enumerate(design.names):
         if name in found:
@@ -195,39 +254,54 @@ def raw_rows(
     return raw
 
 
-def make_layout(design: RawDesign, moments: RawMoments, common_scale: Mapping[str, bool]) -> Layout:
+def make_layout(
+    design: RawDesign,
+    moments: RawMoments,
+    common_scale: Mapping[str, bool],
+    forms: Sequence[Any],
+) -> Layout:
     """Decide on shifts and scales; every column is kept for now."""
     columns: list[Column] = []
     place: dict[Column, int] = {}
     common: dict[str, float] = {}
-    for kind, _, names, _ in design.parts:
-        if common_scale.get(kind, False):
-            own = [moments.scale(design.names.index(name), True)[1] for name in names]
-            common |= dict.fromkeys(names, float(np.exp(np.mean(np.log(own)))))
+    for part in design.parts:
+        if common_scale.get(part.kind, False):
+            own = [moments.scale(design.names.index(name), True)[1] for name in part.names]
+            common |= dict.fromkeys(part.names, float(np.exp(np.mean(np.log(own)))))
 
-    def standard(name: str, shifted: bool) -> int:
-        raw = design.names.index(name)
-        shift, scale = moments.scale(raw, shifted)
-        # A regression takes the column that a density has, so that rows stay narrow.
-        column = Column(raw, shift, common.get(name, scale) if shifted else scale)
+    def placed(column: Column) -> int:
         if column not in place:
             columns.append(column)
             place[column] = len(columns)
         return place[column]
 
+    def as_it_is(name: str) -> int:
+        return placed(Column(design.names.index(name), 0.0, 1.0))
+
+    def standard(name: str, shifted: bool) -> int:
+        raw = design.names.index(name)
+        shift, scale = moments.scale(raw, shifted)
+        # A regression takes the column that a density has, so that rows stay narrow.
+        return placed(Column(raw, shift, common.get(name, scale) if shifted else scale))
+
     parts = []
-    for kind, terms, names, shifted in design.parts:
-        regressors = tuple(0 if t == INTERCEPT else standard(t, shifted) for t in terms)
-        responses = tuple(standard(name, shifted) for name in names)
+    for raw, form in zip(design.parts, forms, strict=True):
         parts.append(
             Part(
-                kind,
-                terms,
-                names,
-                regressors,
-                responses,
-                tuple(range(len(terms))),
-                tuple(range(len(names))),
+                raw.kind,
+                raw.terms,
+                raw.names,
+                tuple(0 if t == INTERCEPT else standard(t, raw.shifted) for t in raw.terms),
+                tuple(
+                    standard(name, raw.shifted) if form.scaled else as_it_is(name)
+                    for name in raw.names
+                ),
+                tuple(range(len(raw.terms))),
+                tuple(range(len(raw.names))),
+                raw.shared,
+                None if raw.offset is None else as_it_is(raw.offset),
+                None if raw.trials is None else as_it_is(raw.trials),
+                form,
             )
         )
     return Layout(design.names, tuple(columns), tuple(parts))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +54,7 @@ def prepare(
     n_components: int,
     common_scale: Mapping[str, bool],
     keep_aliased: Mapping[str, bool],
+    forms: Sequence[Any],
     rng: np.random.Generator,
 ) -> Prepared:
     """Encode and standardise all rows, by way of the disk where the table is a large file.
@@ -63,11 +64,13 @@ def prepare(
     common_scale, keep_aliased
         For each part: whether its columns keep their units relative to each other, and whether
         its prior identifies coefficients that the data do not.
+    forms
+        For each part what the user said of it, a family or a density.
     """
     on_disk = table.is_file and encoder.n_rows > BLOCK_ROWS
     raw_store: AbstractStore = DiskStore() if on_disk else MemoryStore()
-    moments = _encode(table, encoder, design, n_components, raw_store)
-    layout = make_layout(design, moments, common_scale)
+    moments = _encode(table, encoder, design, n_components, forms, raw_store)
+    layout = make_layout(design, moments, common_scale, forms)
     n_rows = encoder.n_rows
     chosen = np.arange(n_rows)
     if n_rows > SAMPLE_ROWS:
@@ -94,7 +97,12 @@ def prepare(
 
 
 def _encode(
-    table: Table, encoder: Encoder, design: RawDesign, n_components: int, store: AbstractStore
+    table: Table,
+    encoder: Encoder,
+    design: RawDesign,
+    n_components: int,
+    forms: Sequence[Any],
+    store: AbstractStore,
 ) -> RawMoments:
     """Keep raw rows with their weight, and their moments."""
     names = tuple(dict.fromkeys(v for d in encoder.designs for v in encoder.variables(d)))
@@ -106,6 +114,7 @@ def _encode(
         raw = raw_rows(encoder, design, arrays, len(frame))
         weight = arrays[WEIGHT][:, 0] if WEIGHT in arrays else np.ones(len(frame))
         _check_weight(weight, first)
+        _check_values(design, forms, raw, first)
         moments.add(raw, weight)
         if len(distinct) < n_components:
             distinct |= {row.tobytes() for row in np.unique(raw[weight > 0], axis=0)[:n_components]}
@@ -131,10 +140,19 @@ def _check_weight(weight: np.ndarray, first: int) -> None:
         )
 
 
+def _check_values(design: RawDesign, forms: Sequence[Any], raw: np.ndarray, first: int) -> None:
+    """Refuse responses that their families cannot have."""
+    for part, form in zip(design.parts, forms, strict=True):
+        if part.kind.startswith("response"):
+            response = raw[:, [design.names.index(name) for name in part.names]]
+            trials = None if part.trials is None else raw[:, design.names.index(part.trials)]
+            form.check(f"The response {part.names[0]!r}", response, trials, first)
+
+
 def _check_responses(design: RawDesign, moments: RawMoments) -> None:
-    for kind, _, names, _ in design.parts:
-        for name in names:
-            if kind.startswith("response") and moments.constant[design.names.index(name)]:
+    for part in design.parts:
+        for name in part.names:
+            if part.kind.startswith("response") and moments.constant[design.names.index(name)]:
                 raise DataError(
                     f"The response {name!r} is constant; a regression needs one that varies."
                 )

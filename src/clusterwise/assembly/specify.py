@@ -13,7 +13,7 @@ from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.frames.formula import parse
 from clusterwise.posteriors.specification import Normal, NormalInverseGamma, NormalInverseWishart
 from clusterwise.regression.free import check_free, is_free
-from clusterwise.responses.gaussian import resolve_family
+from clusterwise.responses.registry import resolve_family
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
 Prior = str | dict[str, Any]
@@ -30,13 +30,16 @@ def specify(
     prior: Prior,
     sample_weight: str | None,
     *,
+    offset: str | None,
+    trials: str | None,
+    shared: str | None,
     names: Sequence[str],
 ) -> Specification:
     """Resolve the arguments of a `Model`.
 
     Parameters
     ----------
-    formula, family, n_components, covariates, weights, prior, sample_weight
+    formula, family, n_components, covariates, weights, prior, sample_weight, offset, trials, shared
         As for `Model`.
     names
         Columns that "." in a formula stands for.
@@ -46,7 +49,7 @@ def specify(
     OptionError, FormulaError
         Where arguments contradict one another.
     """
-    responses = _responses(formula, family, names)
+    responses = _with_extras(_responses(formula, family, names), offset, trials, shared)
     densities = _densities(covariates, names)
     if not responses and not densities:
         raise OptionError(
@@ -109,6 +112,67 @@ def _responses(
     if len({response.name for response in found}) < len(found):
         raise FormulaError("Each response may have one formula only.")
     return tuple(found)
+
+
+def _with_extras(
+    responses: tuple[ResponseSpec, ...], offset: str | None, trials: str | None, shared: str | None
+) -> tuple[ResponseSpec, ...]:
+    """Give offset, trials and shared terms to the responses that take them."""
+    families = [response.family for response in responses]
+    if offset is not None and not any(family.takes_offset for family in families):
+        raise OptionError(
+            f"offset={offset!r} needs a response with a link, such as family='poisson'; subtract "
+            "it from a Gaussian response instead."
+        )
+    counted = [response for response in responses if response.family.takes_trials]
+    if trials is not None and not counted:
+        raise OptionError(f"trials={trials!r} needs family='binomial'.")
+    if trials is None and counted:
+        raise OptionError(
+            f"The response {counted[0].name!r} is binomial; say out of how many by trials=, a "
+            "column, or use family='bernoulli' for zeros and ones."
+        )
+    terms = _shared_terms(shared, responses)
+    return tuple(
+        replace(
+            response,
+            offset=offset if response.family.takes_offset else None,
+            trials=trials if response.family.takes_trials else None,
+            shared=terms,
+        )
+        for response in responses
+    )
+
+
+def _shared_terms(
+    shared: str | None, responses: tuple[ResponseSpec, ...]
+) -> frozenset[frozenset[str]]:
+    """Terms of the formula's right side `shared`, each as the set of its factors."""
+    if shared is None:
+        return frozenset()
+    for response in responses:
+        if not response.family.takes_shared:
+            raise OptionError(
+                f"shared={shared!r}: a {response.family.name} response takes no shared "
+                "coefficients in this version; use another family, or leave shared out."
+            )
+    terms = _terms(f"0 + {shared}")
+    if "1" in {piece.strip() for piece in shared.split("+")}:
+        terms |= {frozenset()}
+    known = frozenset().union(*(_terms(response.right) for response in responses))
+    unknown = [":".join(sorted(term)) or "1" for term in terms - known]
+    if unknown or not terms:
+        raise OptionError(
+            f"shared={shared!r} names {', '.join(map(repr, sorted(unknown))) or 'no term'}; the "
+            "formula has "
+            f"{', '.join(sorted(repr(':'.join(sorted(term)) or '1') for term in known))}."
+        )
+    return terms
+
+
+def _terms(right: str) -> frozenset[frozenset[str]]:
+    parsed = parse(right, response=False)
+    return frozenset(frozenset(factor.name for factor in term) for term in parsed.terms)
 
 
 def _densities(

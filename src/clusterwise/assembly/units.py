@@ -7,18 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clusterwise.assembly.build import to_data_units
-from clusterwise.assembly.layout import Layout
+from clusterwise.assembly.layout import Layout, Part
+from clusterwise.posteriors.coefficients import Coefficients
 
 
 class PartValues(NamedTuple):
     """One part's parameters, with any leading axes before the cluster's.
 
-    Coefficients (..., k, p, q) of all its terms, those that are not identified being zero, and
-    covariances (..., k, q, q) of the responses that are modelled.
+    Coefficients (..., k, p, q) of all its terms, those that are not identified being zero;
+    dispersions (..., k) by name; covariances (..., k, q, q) of Gaussian columns that are modelled.
     """
 
     coefficients: np.ndarray
-    covariance: np.ndarray
+    dispersion: dict[str, np.ndarray]
+    covariance: np.ndarray | None = None
 
 
 class Values(NamedTuple):
@@ -35,17 +37,35 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
     parts = []
     for part, value in zip(layout.parts, linear, strict=True):
         matrix, scale, shift = to_data_units(layout, part)
+        if isinstance(value, Coefficients):
+            whole = np.asarray(value.values)
+            main = _by_predictor(part, whole)
+            dispersion = part.form.dispersion(whole[..., main.shape[-1] * main.shape[-2] :])
+            parts.append(PartValues(_of_all_terms(part, matrix @ main), dispersion))
+            continue
         standard = np.asarray(value.coefficients)
-        kept = matrix @ standard * scale + shift
-        coefficients = np.zeros((*kept.shape[:-2], len(part.terms), kept.shape[-1]))
-        coefficients[..., list(part.kept_terms), :] = kept
         covariance = np.asarray(value.covariance) * np.outer(scale, scale)
         k, q = standard.shape[-3], scale.size
         covariance = np.broadcast_to(covariance, (*standard.shape[:-3], k, q, q))
-        parts.append(PartValues(coefficients, covariance))
+        sigma = {"sigma": np.sqrt(covariance[..., 0, 0])} if part.is_response else {}
+        coefficients = _of_all_terms(part, matrix @ standard * scale + shift)
+        parts.append(PartValues(coefficients, sigma, covariance))
     return Values(
         np.exp(np.asarray(weights.log_weights)), np.asarray(weights.concentration), tuple(parts)
     )
+
+
+def _by_predictor(part: Part, whole: np.ndarray) -> np.ndarray:
+    """Coefficients (..., p, m) of the regressors, out of those of all predictors."""
+    p, m = len(part.regressors), part.form.n_predictors(len(part.responses))
+    main = whole[..., : m * p].reshape(*whole.shape[:-1], m, p)
+    return np.swapaxes(main, -1, -2)
+
+
+def _of_all_terms(part: Part, kept: np.ndarray) -> np.ndarray:
+    found = np.zeros((*kept.shape[:-2], len(part.terms), kept.shape[-1]))
+    found[..., list(part.kept_terms), :] = kept
+    return found
 
 
 def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
@@ -54,13 +74,23 @@ def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
     parts = []
     for part, value in zip(layout.parts, linear, strict=True):
         matrix, scale, _ = to_data_units(layout, part)
+        if not part.form.scaled:
+            spreads = _spread_of_predictors(part, matrix, np.asarray(value.rows))
+            parts.append(PartValues(spreads, {}))
+            continue
         rows = matrix @ np.asarray(value.rows) @ matrix.T
         between_terms = np.sqrt(np.diagonal(rows, axis1=1, axis2=2))
         columns = np.sqrt(np.diagonal(np.asarray(value.columns), axis1=1, axis2=2)) * scale
-        k, p, q = rows.shape[0], len(part.terms), scale.size
-        coefficients = np.zeros((k, p, q))
-        coefficients[:, list(part.kept_terms), :] = (
-            between_terms[:, :, None] * np.broadcast_to(columns, (k, q))[:, None, :]
-        )
-        parts.append(PartValues(coefficients, np.full((k, q, q), np.nan)))
+        k, q = rows.shape[0], scale.size
+        kept = between_terms[:, :, None] * np.broadcast_to(columns, (k, q))[:, None, :]
+        parts.append(PartValues(_of_all_terms(part, kept), {}))
     return Values(np.sqrt(np.asarray(weights)), np.asarray(np.nan), tuple(parts))
+
+
+def _spread_of_predictors(part: Part, matrix: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Standard deviations (k, p, m) from the covariance (k, d, d) of all coefficients."""
+    p, found = len(part.regressors), []
+    for i in range(part.form.n_predictors(len(part.responses))):
+        block = covariance[:, i * p : (i + 1) * p, i * p : (i + 1) * p]
+        found.append(np.sqrt(np.diagonal(matrix @ block @ matrix.T, axis1=1, axis2=2)))
+    return _of_all_terms(part, np.stack(found, axis=-1))

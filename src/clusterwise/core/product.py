@@ -346,7 +346,7 @@ def quadratic_score(
 ) -> Float[Array, "k rows"]:
     """Score rows; one matrix product for all clusters."""
     k, m, columns = factor.shape
-    whitened = (factor.reshape(k * m, columns) @ values).reshape(k, m, -1)
+    whitened = (factor.reshape(k * m, columns) @ values).reshape(k, m, values.shape[1])
     return constant[:, None] - 0.5 * jnp.sum(jnp.square(whitened), axis=1)
 
 

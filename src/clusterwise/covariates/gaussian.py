@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from clusterwise.core.errors import OptionError
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.posteriors.specification import Numbers, check_positive, diagonal_of
+from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import (
     COVARIANCE_TYPES,
     LinearFrame,
@@ -37,6 +38,8 @@ class GaussianCovariates:
     'diag'
     """
 
+    scaled: ClassVar[bool] = True
+
     formula: str
     covariance_type: str = "full"
     covariance: Numbers | None = None
@@ -65,10 +68,27 @@ class GaussianCovariates:
         """Whether columns must keep their units relative to each other."""
         return self.form == "spherical"
 
-    def prior(self, what: str, frame: LinearFrame, prior: Any) -> MatrixNormal:
+    def block(
+        self,
+        regressors: tuple[int, ...],
+        responses: tuple[int, ...],
+        *,
+        offset: int | None = None,
+        trials: int | None = None,
+    ) -> LinearGaussian:
+        """The block over these columns of a row."""
+        return LinearGaussian(regressors, responses)
+
+    def prior(
+        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+    ) -> MatrixNormal:
         """Prior of the density's block, in standard units."""
         options = LinearOptions(what, self.form, self.shared, self.covariance)
         return linear_prior(frame, options, prior)
+
+    def n_predictors(self, n_responses: int) -> int:
+        """Means of each cluster."""
+        return n_responses
 
     def n_dispersion(self, n_components: int, n_columns: int) -> int:
         """Number of free covariance parameters."""

@@ -18,12 +18,13 @@ _VANISHED = 1e-9
 class Degeneracy(NamedTuple):
     """Judges parameters in standard units.
 
-    `names` says what each part's covariance is called, `pooled` what it is in a single cluster.
+    `names` says what each part's covariance is called, `pooled` what it is in a single cluster;
+    None for a part without one.
     The average leaves out clusters lighter than `least_weight`, which hold outliers.
     """
 
     names: tuple[str, ...]
-    pooled: tuple[np.ndarray, ...]
+    pooled: tuple[np.ndarray | None, ...]
     least_weight: float
 
     def spuriousness(self, parameters: Any) -> float:
@@ -40,8 +41,10 @@ class Degeneracy(NamedTuple):
             for i, ratio in self._ratios(parameters)
             for k in np.flatnonzero(ratio[:, 0] < _COLLAPSED)
         ]
-        for i, part in enumerate(parameters.parts[1:]):
-            relative = _relative(part.covariance, self.pooled[i])[:, 0]
+        for i, (part, pooled) in enumerate(zip(parameters.parts[1:], self.pooled, strict=True)):
+            if pooled is None:
+                continue
+            relative = _relative(part.covariance, pooled)[:, 0]
             if np.all(relative < _VANISHED):
                 reasons.append(f"the {self.names[i]} is zero up to rounding in all components")
         return tuple(reasons)
@@ -67,7 +70,7 @@ class Degeneracy(NamedTuple):
             weights = supported / supported.sum()
         found = []
         for i, part in enumerate(parameters.parts[1:]):
-            if part.covariance.shape[0] == weights.size:
+            if self.pooled[i] is not None and part.covariance.shape[0] == weights.size:
                 average = np.einsum("k,kij->ij", weights, part.covariance)
                 found.append((i, _relative(part.covariance, average)))
         return found

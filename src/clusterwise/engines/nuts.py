@@ -29,6 +29,7 @@ from clusterwise.engines.marginal import marginal_log_density
 from clusterwise.sources.source import Source
 
 _PROGRAM_DRAWS = 50
+_PROGRAM_ROWS = 2**17
 DEEPEST = 15
 _MOST_BYTES = 2**32
 
@@ -53,6 +54,19 @@ class Settings:
 
     num_warmup: int
     max_tree_depth: int
+    draws: int = _PROGRAM_DRAWS
+    """That one call of the program makes."""
+
+
+def program_draws(rows: RowBlock) -> int:
+    """Draws of one call of the program: few where there are many rows.
+
+    While two programs run side by side, XLA's runtime for CPUs holds on to some memory for every
+    step of theirs (half a megabyte at 100,000 rows and 20 components) until they end. A run that
+    is cut off also loses no more than one call.
+    """
+    chunks, _, size = rows.packed.shape
+    return max(1, min(_PROGRAM_DRAWS, _PROGRAM_ROWS // (chunks * size)))
 
 
 def _kernel(
@@ -137,7 +151,7 @@ def _advance_program(
 
     adapting = state.adapt_state._replace(rng_key=adapt_key)
     ready = state._replace(rng_key=move_key, adapt_state=adapting)
-    after, drawn = lax.scan(transition, ready, None, length=_PROGRAM_DRAWS)
+    after, drawn = lax.scan(transition, ready, None, length=settings.draws)
     return _without_keys(after), jax.tree.map(lambda leaf: leaf[:, None], drawn)
 
 
@@ -182,7 +196,7 @@ def run_nuts(
     """
     rows = all_rows(source)
     target = Target(block, prior, _coordinates_program(start))
-    settings = Settings(chains.num_warmup, max_tree_depth)
+    settings = Settings(chains.num_warmup, max_tree_depth, program_draws(rows))
     arguments = {
         "settings": settings,
         "target": target,
@@ -202,5 +216,5 @@ def run_nuts(
     def advance(state: Any, keys: PRNGKeyArray) -> tuple[Any, PyTree]:
         return _advance_program(state=state, keys=keys, **arguments)
 
-    sampler = Sampler(begin, advance, _PROGRAM_DRAWS, 1, True)
+    sampler = Sampler(begin, advance, settings.draws, 1, True)
     return draw_relabelled(sampler, chains, block, prior, source, pivot)

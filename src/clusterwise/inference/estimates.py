@@ -37,26 +37,25 @@ class Estimates(NamedTuple):
         )
 
     def coefficients(self) -> pd.DataFrame:
-        """One row a component, one column a term, or (response, term)."""
-        return self._by_response(
-            {
-                name: pd.DataFrame(
-                    self.values.parts[i].coefficients[:, :, 0],
-                    index=self.components,
-                    columns=pd.Index(self.layout.parts[i].terms),
+        """One row a component, one column a term, or (response, term).
+
+        A response with several predictors has one for each, by their names.
+        """
+        frames = {}
+        for name, i in self.layout.responses:
+            part, values = self.layout.parts[i], self.values.parts[i].coefficients
+            labels = part.predictors
+            for j, label in enumerate(labels):
+                frames[name if len(labels) == 1 else label] = pd.DataFrame(
+                    values[:, :, j], index=self.components, columns=pd.Index(part.terms)
                 )
-                for name, i in self.layout.responses
-            }
-        )
+        return self._by_response(frames)
 
     def dispersion(self) -> pd.DataFrame:
-        """Residual standard deviation sigma of each component's regression."""
+        """Dispersion of each component's regression, such as sigma of a Gaussian response."""
         return self._by_response(
             {
-                name: pd.DataFrame(
-                    {"sigma": np.sqrt(self.values.parts[i].covariance[:, 0, 0])},
-                    index=self.components,
-                )
+                name: pd.DataFrame(self.values.parts[i].dispersion, index=self.components)
                 for name, i in self.layout.responses
             }
         )
@@ -81,7 +80,9 @@ class Estimates(NamedTuple):
             whole = np.zeros((len(names), len(names)))
             at = 0
             for i in self.layout.densities:
-                block = self.values.parts[i].covariance[k]
+                covariance = self.values.parts[i].covariance
+                assert covariance is not None
+                block = covariance[k]
                 whole[at : at + len(block), at : at + len(block)] = block
                 at += len(block)
             found.append(pd.DataFrame(whole, index=names, columns=pd.Index(names)))
@@ -95,20 +96,25 @@ class Estimates(NamedTuple):
         unidentified = self.not_identified()
         for name, i in self.layout.responses:
             prefix = "" if len(self.layout.responses) == 1 else f"{name}: "
-            values = self.values.parts[i]
-            for j, term in enumerate(self.layout.parts[i].terms):
-                label = f"{prefix}{term}"
-                if (name, term) in unidentified:
-                    columns[f"{label} (not identified)"] = values.coefficients[:, j, 0]
-                    continue
-                columns[label] = values.coefficients[:, j, 0]
-                if spread is not None:
-                    columns[f"{label} (sd)"] = spread.parts[i].coefficients[:, j, 0]
-            columns[f"{prefix}sigma"] = np.sqrt(values.covariance[:, 0, 0])
+            values, part = self.values.parts[i], self.layout.parts[i]
+            labels = part.predictors
+            for m, own in enumerate(labels):
+                lead = prefix if len(labels) == 1 else f"{own}: "
+                for j, term in enumerate(part.terms):
+                    label = f"{lead}{term}"
+                    if (name, term) in unidentified:
+                        columns[f"{label} (not identified)"] = values.coefficients[:, j, m]
+                        continue
+                    columns[label] = values.coefficients[:, j, m]
+                    if spread is not None:
+                        columns[f"{label} (sd)"] = spread.parts[i].coefficients[:, j, m]
+            for what, value in values.dispersion.items():
+                columns[f"{prefix}{what}"] = value
         for i in self.layout.densities:
             values = self.values.parts[i]
             for j, name in zip(self.layout.parts[i].kept_names, self.modelled(i), strict=True):
                 columns[f"mean of {name}"] = values.coefficients[:, 0, j]
+            assert values.covariance is not None
             for j, name in enumerate(self.modelled(i)):
                 columns[f"sd of {name}"] = np.sqrt(values.covariance[:, j, j])
         return pd.DataFrame(columns, index=self.components)

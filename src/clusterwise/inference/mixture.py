@@ -4,27 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from clusterwise.core.product import Product, Quadratic
+from clusterwise.core.product import (
+    AbstractQuadraticBlock,
+    AbstractSitedBlock,
+    Product,
+    Quadratic,
+)
 from clusterwise.core.runtime import Program, double_precision
 
 _NUMBERS = 500_000
 
 
 @Program
-def _quadratics(block: Product, moments: tuple[Any, ...]) -> list[Quadratic]:
-    """Each block's quadratic form, for every draw."""
+def _quadratics(block: Product, moments: tuple[Any, ...]) -> list[Quadratic | None]:
+    """Each quadratic block's form, for every draw; None for the others."""
     pairs = zip(block.blocks, moments, strict=True)
-    return [jax.vmap(one.quadratic)(moment) for one, moment in pairs]
+    return [
+        jax.vmap(one.quadratic)(moment) if isinstance(one, AbstractQuadraticBlock) else None
+        for one, moment in pairs
+    ]
+
+
+@Program
+def _sited_scores(block: AbstractSitedBlock, moments: Any, values: Any) -> Any:
+    return jax.vmap(lambda own: block.score(own, values))(moments)
 
 
 @Program
 def _moments_of_draws(parameters: Any) -> Any:
     return jax.vmap(lambda p: p.moments())(parameters)
+
+
+class _QuadraticScores(NamedTuple):
+    """Scores of a quadratic block over its columns, arrays with a leading axis of draws."""
+
+    columns: list[int]
+    form: Quadratic
+
+    @property
+    def width(self) -> int:
+        return int(np.prod(self.form.factor.shape[:3]))
+
+    def subset(self, draws: np.ndarray) -> _QuadraticScores:
+        return self._replace(form=jax.tree.map(lambda leaf: leaf[draws], self.form))
+
+    def add_to(self, total: np.ndarray, rows: np.ndarray) -> None:
+        factor = self.form.factor
+        draws, k, m, columns = factor.shape
+        total += self.form.constant
+        if m:
+            values = rows[:, self.columns] @ factor.reshape(-1, columns).T
+            total -= 0.5 * np.square(values).reshape(-1, draws, k, m).sum(axis=3)
+
+
+class _SitedScores(NamedTuple):
+    """Scores of a block with sites, its moments with a leading axis of draws."""
+
+    block: AbstractSitedBlock
+    moments: Any
+
+    @property
+    def width(self) -> int:
+        return int(np.prod(np.shape(jax.tree.leaves(self.moments)[0])[:2]))
+
+    def subset(self, draws: np.ndarray) -> _SitedScores:
+        return self._replace(moments=jax.tree.map(lambda leaf: leaf[draws], self.moments))
+
+    @double_precision
+    def add_to(self, total: np.ndarray, rows: np.ndarray) -> None:
+        # Few shapes, to compile few programs.
+        n = len(rows)
+        padded = np.zeros((max(64, 1 << (n - 1).bit_length()), rows.shape[1]))
+        padded[:n] = rows
+        scores = np.asarray(_sited_scores(self.block, self.moments, padded.T))
+        total += np.moveaxis(scores[:, :, :n], 2, 0)
 
 
 class ScoredMixture:
@@ -40,10 +98,15 @@ class ScoredMixture:
 
     @double_precision
     def __init__(self, block: Product, moments: tuple[Any, ...]) -> None:
-        forms = _quadratics(block, moments)
-        self._constants = [np.asarray(form.constant) for form in forms]
-        self._factors = [np.asarray(form.factor) for form in forms]
-        self._columns = [list(one.columns) for one in block.blocks]
+        forms = jax.tree.map(np.asarray, _quadratics(block, moments))
+        self._scored: list[_QuadraticScores | _SitedScores] = []
+        for one, moment, form in zip(block.blocks, moments, forms, strict=True):
+            if isinstance(one, AbstractSitedBlock):
+                self._scored.append(_SitedScores(one, jax.tree.map(np.asarray, moment)))
+            else:
+                self._scored.append(_QuadraticScores(list(one.columns), form))
+        self.shape: tuple[int, int] = forms[0].constant.shape
+        """Draws and clusters; the weights' block, which comes first, has a number for each."""
 
     @classmethod
     @double_precision
@@ -54,31 +117,24 @@ class ScoredMixture:
     def subset(self, draws: np.ndarray) -> ScoredMixture:
         """Scores under some of the draws, by their numbers."""
         found = copy(self)
-        found._constants = [constant[draws] for constant in self._constants]
-        found._factors = [factor[draws] for factor in self._factors]
+        found._scored = [one.subset(draws) for one in self._scored]
+        found.shape = (len(draws), self.shape[1])
         return found
 
     @property
     def n_draws(self) -> int:
         """Number of draws."""
-        return self._constants[0].shape[0]
+        return self.shape[0]
 
     def rows_at_a_time(self) -> int:
         """Rows whose scores under all draws stay in cache."""
-        width = sum(factor.shape[0] * factor.shape[1] * factor.shape[2] for factor in self._factors)
-        return max(64, _NUMBERS // max(width, 1))
+        return max(64, _NUMBERS // max(sum(one.width for one in self._scored), 1))
 
     def scores(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Log densities (n, draws, k) of rows (n, columns) over some of the blocks."""
-        draws, k = self._constants[0].shape
-        total = np.zeros((rows.shape[0], draws, k))
+        total = np.zeros((rows.shape[0], *self.shape))
         for part in parts:
-            total += self._constants[part]
-            factor = self._factors[part]
-            _, _, m, columns = factor.shape
-            if m:
-                values = rows[:, self._columns[part]] @ factor.reshape(-1, columns).T
-                total -= 0.5 * np.square(values).reshape(-1, draws, k, m).sum(axis=3)
+            self._scored[part].add_to(total, rows)
         return total
 
     def responsibilities(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:

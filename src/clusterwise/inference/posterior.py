@@ -108,20 +108,21 @@ def _posterior(layout: Layout, values: Values) -> xr.Dataset:
     for part, value in responses:
         prefix = "" if len(responses) == 1 else f"{_safe(part.names[0])}_"
         coef = f"{prefix}coef"
-        variables[f"{prefix}coefficients"] = (
-            (*_BASE, "component", coef),
-            value.coefficients[..., 0],
-        )
-        variables[f"{prefix}sigma"] = (
-            (*_BASE, "component"),
-            np.sqrt(value.covariance[..., 0, 0]),
-        )
+        dims: tuple[str, ...] = (*_BASE, "component", coef)
+        slopes = value.coefficients[..., 0]
+        if len(part.predictors) > 1:
+            dims, slopes = (*dims, f"{prefix}predictor"), value.coefficients
+            coords[f"{prefix}predictor"] = list(part.predictors)
+        variables[f"{prefix}coefficients"] = (dims, slopes)
+        for name, own in value.dispersion.items():
+            variables[f"{prefix}{name}"] = ((*_BASE, "component"), own)
         coords[coef] = list(part.terms)
     densities = [(part, value) for part, value in parts if not part.is_response]
     for number, (part, value) in enumerate(densities):
         suffix = "" if len(densities) == 1 else f"_{number}"
         dim, other = f"covariate{suffix}", f"covariate{suffix}_bis"
         variables[f"means{suffix}"] = ((*_BASE, "component", dim), value.coefficients[..., 0, :])
+        assert value.covariance is not None
         variables[f"covariance{suffix}"] = ((*_BASE, "component", dim, other), value.covariance)
         coords[dim] = coords[other] = [part.names[j] for j in part.kept_names]
     return xr.Dataset(variables, coords=coords)

@@ -1,8 +1,10 @@
-"""Prediction of one response: a mixture of Student t's, or normals, for every row."""
+"""Prediction of one response: for every row a mixture over the clusters of all draws."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import betaln, ndtr, ndtri, stdtr, stdtrit
@@ -12,8 +14,28 @@ from clusterwise.inference.mixture import log_sum_exp
 _STEPS = 100
 
 
+class AbstractMixture(ABC):
+    """The distribution of a response in each row, on the data's scale."""
+
+    @abstractmethod
+    def mean(self) -> np.ndarray:
+        """Expectation (n,)."""
+
+    @abstractmethod
+    def log_density(self, y: np.ndarray) -> np.ndarray:
+        """Log density, or probability, (n, g) at values y (n, g)."""
+
+    @abstractmethod
+    def quantile(self, q: np.ndarray) -> np.ndarray:
+        """Quantiles (n, q)."""
+
+    @abstractmethod
+    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws (size, n)."""
+
+
 @dataclass(frozen=True)
-class StudentMixture:
+class StudentMixture(AbstractMixture):
     """For each row a mixture of Student t's in data units.
 
     `log_weights` and `means` are (n, m), `sds` (n, m) or (m,), `dof` (m,), with m the clusters of
@@ -93,3 +115,62 @@ class StudentMixture:
             noise = rng.normal(size=n) if self._normal else rng.standard_t(self.dof[chosen])
             drawn[i] = self.means[np.arange(n), chosen] + sds[np.arange(n), chosen] * noise
         return drawn
+
+
+@dataclass(frozen=True)
+class FamilyMixture(AbstractMixture):
+    """For each row a mixture of a family's distributions.
+
+    `log_weights` are (n, m), with m the clusters of all draws; `distribution` is SciPy's, its
+    parameters (n, m).
+    """
+
+    log_weights: np.ndarray
+    distribution: Any
+
+    @property
+    def _discrete(self) -> bool:
+        return hasattr(self.distribution, "pmf")
+
+    def mean(self) -> np.ndarray:
+        """Expectation (n,)."""
+        return (np.exp(self.log_weights) * self.distribution.mean()).sum(axis=1)
+
+    def log_density(self, y: np.ndarray) -> np.ndarray:
+        """Log density, or probability, (n, g) at values y (n, g)."""
+        log_prob = self.distribution.logpmf if self._discrete else self.distribution.logpdf
+        return np.stack(
+            [log_sum_exp(self.log_weights + log_prob(value[:, None])) for value in y.T], axis=1
+        )
+
+    def quantile(self, q: np.ndarray) -> np.ndarray:
+        """Quantiles (n, q) by bisection; of counts, the least value that reaches the level."""
+        weights = np.exp(self.log_weights)
+        found = []
+        for level in q:
+            own = self.distribution.ppf(level)
+            # A mixture's quantile lies between those of its components.
+            low, high = own.min(axis=1), own.max(axis=1)
+            for _ in range(_STEPS):
+                middle = np.floor((low + high) / 2) if self._discrete else (low + high) / 2
+                below = (weights * self.distribution.cdf(middle[:, None])).sum(axis=1)
+                # Rounding must not push a level that is met exactly to the next count.
+                reached = below >= level - 1e-12
+                high = np.where(reached, middle, high)
+                low = np.where(reached, low, middle + 1 if self._discrete else middle)
+                if np.all(high - low <= (0 if self._discrete else 1e-12 * (1 + np.abs(high)))):
+                    break
+            found.append(high)
+        return np.stack(found, axis=1)
+
+    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws (size, n)."""
+        cumulative = np.cumsum(np.exp(self.log_weights), axis=1)
+        cumulative /= cumulative[:, -1:]
+        rows = np.arange(len(cumulative))
+        found = np.empty((size, rows.size))
+        for i in range(size):
+            chosen = (cumulative < rng.random((rows.size, 1))).sum(axis=1)
+            drawn = self.distribution.rvs(size=cumulative.shape, random_state=rng)
+            found[i] = drawn[rows, chosen]
+        return found

@@ -12,8 +12,9 @@ from scipy.special import betaln, gammaln
 from clusterwise.core.errors import OptionError
 from clusterwise.core.product import Product
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
-from clusterwise.inference.predict import StudentMixture
+from clusterwise.inference.predict import AbstractMixture, FamilyMixture, StudentMixture
 from clusterwise.inference.reading import RowReader
+from clusterwise.posteriors.coefficients import Coefficients
 from clusterwise.posteriors.matrix_normal import LinearPredictive
 
 KINDS = ("mean", "quantile", "interval", "density", "sample")
@@ -48,7 +49,7 @@ class Question(NamedTuple):
             raise OptionError("q and level must lie strictly between 0 and 1.")
         return cls(kind, levels, n_samples, rng)
 
-    def answer(self, mixture: StudentMixture, y: np.ndarray) -> np.ndarray:
+    def answer(self, mixture: AbstractMixture, y: np.ndarray) -> np.ndarray:
         """The numbers, of rows whose responses are y (n,)."""
         if self.kind == "mean":
             return mixture.mean()
@@ -83,7 +84,7 @@ class AbstractPredictive(ABC):
         """Log density (n,) of rows (n, columns) over some of the blocks, in standard units."""
 
     @abstractmethod
-    def response(self, rows: np.ndarray, part: int) -> StudentMixture:
+    def response(self, rows: np.ndarray, part: int) -> AbstractMixture:
         """One part's response given each row's covariates, in data units."""
 
 
@@ -102,11 +103,13 @@ class NormalPredictive(AbstractPredictive):
         """Log of the averaged density."""
         return self.mixture.log_density(rows, parts)
 
-    def response(self, rows: np.ndarray, part: int) -> StudentMixture:
+    def response(self, rows: np.ndarray, part: int) -> AbstractMixture:
         """A mixture of normals over the clusters of all draws."""
         scores = self.mixture.scores(rows, self.reader.blocks(response=False))
         log_weights = scores - log_sum_exp(scores)[..., None] - np.log(self.mixture.n_draws)
         linear = self._parameters.parts[part + 1]
+        if isinstance(linear, Coefficients):
+            return self._of_family(rows, part, linear, log_weights.reshape(len(rows), -1))
         p = linear.coefficients.shape[-2]
         columns = list(self.reader.layout.parts[part].regressors)
         means = rows[:, columns] @ linear.coefficients[..., 0].reshape(-1, p).T
@@ -119,6 +122,19 @@ class NormalPredictive(AbstractPredictive):
             np.sqrt(variance).ravel(),
             np.full(variance.size, np.inf),
         )
+
+    def _of_family(
+        self, rows: np.ndarray, part: int, linear: Coefficients, log_weights: np.ndarray
+    ) -> FamilyMixture:
+        layout = self.reader.layout.parts[part]
+        block = layout.form.block(
+            layout.regressors, layout.responses, offset=layout.offset, trials=layout.trials
+        )
+        whole = np.asarray(linear.values)
+        flat = whole.reshape(-1, 1, whole.shape[-1])
+        predictors = np.swapaxes(block.predictors_of(flat, rows), 1, 2)
+        trials = None if layout.trials is None else rows[:, layout.trials, None]
+        return FamilyMixture(log_weights, layout.form.distribution(predictors, trials))
 
 
 class StudentPredictive(AbstractPredictive):

@@ -8,10 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import ndtr
 
 from clusterwise.assembly.layout import Layout
 from clusterwise.core.product import Product
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
+from clusterwise.posteriors.coefficients import Coefficients
 
 _NUMBERS = 2_000_000
 _SEED = 20_101_986
@@ -93,25 +95,39 @@ class RowDraws:
             (d, m), on the data's scale.
         """
         mixture = self._mixture.subset(draws)
-        own = self.parameters.parts[part + 1]
+        own = jax.tree.map(lambda leaf: np.asarray(leaf)[draws], self.parameters.parts[part + 1])
         place = self.layout.parts[part].responses[column]
-        regressors = list(self.layout.parts[part].regressors)
-        coefficients = np.asarray(own.coefficients)[draws, ..., column]
-        # The rest of a cluster's covariance with this column: one row of its Cholesky factor.
-        root = np.linalg.cholesky(np.asarray(own.covariance)[draws])[..., column, :]
-        root = np.broadcast_to(root, (*coefficients.shape[:2], root.shape[-1]))
         found = np.empty((len(draws), len(rows)))
-        uniform, noise = self._noise(draws, part, root.shape[-1])
+        uniform, noise = self._noise(draws, part, len(self.layout.parts[part].responses))
+        d = np.arange(len(draws))[:, None]
         for at in self._pieces(rows.size, len(draws)):
             some = rows[at]
             values = self.rows[some]
             probability = np.cumsum(_normalised(mixture.scores(values, self._given)), axis=2)
             chosen = (probability[..., :-1] <= uniform[:, some].T[..., None]).sum(axis=2).T
-            d = np.arange(len(draws))[:, None]
-            mean = np.einsum("mp,dmp->dm", values[:, regressors], coefficients[d, chosen])
-            error = np.einsum("dmq,dmq->dm", root[d, chosen], noise[:, some])
-            found[:, at] = mean + error
+            found[:, at] = self._values(own, part, column, values, (d, chosen), noise[:, some])
         return found * self.layout.scale_of(place) + self.layout.shift_of(place)
+
+    def _values(
+        self, own: Any, part: int, column: int, rows: np.ndarray, at: Any, noise: np.ndarray
+    ) -> np.ndarray:
+        """Values (d, m) of a column at normal noise (d, m, q), each in the cluster `at`."""
+        layout = self.layout.parts[part]
+        if isinstance(own, Coefficients):
+            block = layout.form.block(
+                layout.regressors, layout.responses, offset=layout.offset, trials=layout.trials
+            )
+            predictors = block.predictors_of(own.values[at], rows)
+            trials = None if layout.trials is None else rows[:, layout.trials]
+            # The quantile at a uniform number; its upper end would be infinite.
+            uniform = np.minimum(ndtr(noise[..., column]), 1 - np.finfo(float).epsneg)
+            return layout.form.distribution(predictors, trials).ppf(uniform)
+        coefficients = np.asarray(own.coefficients)[..., column]
+        # The rest of a cluster's covariance with this column: one row of its Cholesky factor.
+        root = np.linalg.cholesky(np.asarray(own.covariance))[..., column, :]
+        root = np.broadcast_to(root, (*coefficients.shape[:2], root.shape[-1]))
+        mean = np.einsum("mp,dmp->dm", rows[:, list(layout.regressors)], coefficients[at])
+        return mean + np.einsum("dmq,dmq->dm", root[at], noise)
 
     def _noise(self, draws: np.ndarray, part: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Uniform numbers that choose clusters, the same for all parts, and normal ones."""

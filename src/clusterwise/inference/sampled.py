@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from clusterwise.assembly.units import in_data_units
-from clusterwise.core.product import QuadraticProduct
+from clusterwise.core.product import Product
 from clusterwise.inference.confidence import Confidence, confidence
 from clusterwise.inference.diagnostics import diagnose, energy_fractions
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
@@ -78,7 +78,7 @@ class SampledMixture:
     """
 
     reader: RowReader
-    block: QuadraticProduct
+    block: Product
     parameters: Any
     log_density: np.ndarray | None
     rows: np.ndarray
@@ -180,11 +180,14 @@ class SampledMixture:
         for part, own in zip(self.reader.layout.parts, values.parts, strict=True):
             if part.is_response:
                 prefix = f"{part.names[0]}: " if several else ""
-                kept = list(part.kept_terms)
-                components[f"{prefix}coefficient"] = own.coefficients[..., kept, 0]
-                coords[f"{prefix}coefficient"] = [k, [part.terms[j] for j in kept]]
-                components[f"{prefix}sigma"] = np.sqrt(own.covariance[..., 0, 0])
-                coords[f"{prefix}sigma"] = [k]
+                kept, labels = list(part.kept_terms), part.predictors
+                for m, label in enumerate(labels):
+                    what = f"{prefix if len(labels) == 1 else f'{label}: '}coefficient"
+                    components[what] = own.coefficients[..., kept, m]
+                    coords[what] = [k, [part.terms[j] for j in kept]]
+                for name, value in own.dispersion.items():
+                    components[f"{prefix}{name}"] = value
+                    coords[f"{prefix}{name}"] = [k]
             else:
                 names = [part.names[j] for j in part.kept_names]
                 components[f"mean of {', '.join(names)}"] = own.coefficients[..., 0, :]
@@ -204,8 +207,10 @@ class SampledMixture:
         features = [np.log(values.weights)[..., None]]
         for own in values.parts:
             features.append(own.coefficients.reshape(*own.coefficients.shape[:3], -1))
-            variances = np.diagonal(own.covariance, axis1=-2, axis2=-1)
-            features.append(np.log(variances))
+            if own.covariance is not None:
+                features.append(np.log(np.diagonal(own.covariance, axis1=-2, axis2=-1)))
+            else:
+                features += [np.log(value)[..., None] for value in own.dispersion.values()]
         joined = np.concatenate(features, axis=-1)[:, ::step][:, :, kept]
         log_density = self.log_density
         assert log_density is not None

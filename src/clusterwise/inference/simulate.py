@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from clusterwise.assembly.build import Specification
+from clusterwise.assembly.layout import ResponseSpec
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.formula import parse
@@ -26,13 +27,13 @@ class Truth:
     """Parameters to simulate from, in data units.
 
     `weights` (k,); for each response by name `coefficients` (k, p), whose shape is checked when
-    they meet their design, and `sigma` (k,); `means` (k, d) and `covariances` (k, d, d) of the
-    columns `densities`.
+    they meet their design, and dispersions (k,) by their names; `means` (k, d) and `covariances`
+    (k, d, d) of the columns `densities`.
     """
 
     weights: np.ndarray
     coefficients: Mapping[str, Any]
-    sigma: Mapping[str, np.ndarray]
+    dispersion: Mapping[str, Mapping[str, np.ndarray]]
     densities: tuple[str, ...]
     means: np.ndarray
     covariances: np.ndarray
@@ -45,7 +46,7 @@ def estimated_truth(estimates: Estimates) -> Truth:
     return Truth(
         values.weights / values.weights.sum(),
         {name: values.parts[i].coefficients[:, :, 0] for name, i in responses},
-        {name: np.sqrt(values.parts[i].covariance[:, 0, 0]) for name, i in responses},
+        {name: values.parts[i].dispersion for name, i in responses},
         tuple(means.columns),
         means.to_numpy(),
         np.stack([covariance.to_numpy() for covariance in estimates.covariances()]),
@@ -95,7 +96,9 @@ def read_truth(spec: Specification, params: Any) -> Truth:
     """
     densities = density_columns(spec)
     needed = ["weights"]
-    needed += ["coefficients", "sigma"] if spec.responses else []
+    needed += ["coefficients"] if spec.responses else []
+    named = [name for r in spec.responses for name in r.family.dispersion_names]
+    needed += dict.fromkeys(named)
     needed += ["means", "covariances"] if densities else []
     listed = ", ".join(map(repr, needed))
     if not isinstance(params, Mapping):
@@ -113,16 +116,18 @@ def read_truth(spec: Specification, params: Any) -> Truth:
         raise OptionError(
             f"params: weights must not be negative and must sum to 1, not to {weights.sum():g}."
         )
-    sigma = {}
-    for name, value in _by_response(params.get("sigma"), "sigma", spec).items():
-        each = np.broadcast_to(value, (k,)) if np.ndim(value) == 0 else value
-        sigma[name] = _array(f"sigma of {name!r}", each, (k,))
-        if np.any(sigma[name] < 0):
-            raise OptionError(f"params: sigma of {name!r} must not be negative.")
+    dispersion: dict[str, dict[str, np.ndarray]] = {r.name: {} for r in spec.responses}
+    for what in dict.fromkeys(named):
+        own = [r.name for r in spec.responses if what in r.family.dispersion_names]
+        for name, value in _by_response(params.get(what), what, own).items():
+            each = np.broadcast_to(value, (k,)) if np.ndim(value) == 0 else value
+            dispersion[name][what] = _array(f"{what} of {name!r}", each, (k,))
+            if np.any(dispersion[name][what] < 0):
+                raise OptionError(f"params: {what} of {name!r} must not be negative.")
     return Truth(
         weights / weights.sum(),
-        _by_response(params.get("coefficients"), "coefficients", spec),
-        sigma,
+        _by_response(params.get("coefficients"), "coefficients", [r.name for r in spec.responses]),
+        dispersion,
         densities,
         _array("means", params["means"], (k, d)) if d else np.zeros((k, 0)),
         _covariances(params["covariances"], k, d) if d else np.zeros((k, 0, 0)),
@@ -130,7 +135,7 @@ def read_truth(spec: Specification, params: Any) -> Truth:
 
 
 def simulate(
-    rights: Mapping[str, str],
+    responses: Sequence[ResponseSpec],
     truth: Truth,
     n: int | None,
     rng: np.random.Generator,
@@ -141,8 +146,8 @@ def simulate(
 
     Parameters
     ----------
-    rights : mapping of str to str
-        Right side of each response's formula.
+    responses : sequence of ResponseSpec
+        Right side, family, offset and trials of each response.
     truth : Truth
         What to simulate from.
     n : int or None
@@ -164,7 +169,7 @@ def simulate(
     DataError, OptionError
         Where parameters do not fit the model or columns are missing.
     """
-    frame = _given(rights, truth.densities, data, n, rng)
+    frame = _given(responses, truth.densities, data, n, rng)
     if frame is None:
         if n is None:
             raise OptionError("n=None takes as many rows as data has; give n, or data=.")
@@ -179,15 +184,32 @@ def simulate(
         columns = dict(zip(truth.densities, drawn.T, strict=True))
     frame = frame.assign(**columns, **{LABEL: labels})
     if encoder is None:
-        designs = {f"regressors:{i}": right for i, right in enumerate(rights.values())}
-        encoder = Encoder.fit(open_table(frame), designs)
+        encoder = Encoder.fit(open_table(frame), _designs(responses))
     outcomes: dict[str, np.ndarray] = {}
-    for i, name in enumerate(rights):
+    for i, response in enumerate(responses):
+        name, family = response.name, response.family
         coefficients = _coefficients(truth, name, encoder.columns(f"regressors:{i}"))
         means = component_means(encoder, i, coefficients, frame)
-        noise = truth.sigma[name][labels] * rng.normal(size=rows)
-        outcomes[name] = means[np.arange(rows), labels] + noise
+        predictor = means[np.arange(rows), labels]
+        if response.offset is not None:
+            predictor = predictor + encoder.encode(frame, [f"offset:{i}"])[f"offset:{i}"][:, 0]
+        trials = None
+        if response.trials is not None:
+            trials = encoder.encode(frame, [f"trials:{i}"])[f"trials:{i}"][:, 0]
+        dispersion = {key: value[labels] for key, value in truth.dispersion[name].items()}
+        outcomes[name] = family.draw(predictor[None], dispersion, trials, rng)
     return frame.drop(columns=LABEL).assign(**outcomes, **{LABEL: labels})
+
+
+def _designs(responses: Sequence[ResponseSpec]) -> dict[str, str]:
+    """Right sides of what the responses are drawn from."""
+    found = {}
+    for i, response in enumerate(responses):
+        found[f"regressors:{i}"] = response.right
+        for what, text in (("offset", response.offset), ("trials", response.trials)):
+            if text is not None:
+                found[f"{what}:{i}"] = f"0 + {text}"
+    return found
 
 
 def component_means(
@@ -221,16 +243,17 @@ def component_means(
 
 
 def _given(
-    rights: Mapping[str, str],
+    responses: Sequence[ResponseSpec],
     densities: Sequence[str],
     data: Any,
     n: int | None,
     rng: np.random.Generator,
 ) -> pd.DataFrame | None:
     """The columns that no density gives, as rows to use as they are or to sample from."""
-    variables = [v for right in rights.values() for v in parse(right, response=False).variables]
+    rights = _designs(responses).values()
+    variables = [v for right in rights for v in parse(right, response=False).variables]
     needed = [v for v in dict.fromkeys(variables) if v not in densities]
-    made = [*needed, *densities, *rights]
+    made = [*needed, *densities, *(response.name for response in responses)]
     if LABEL in made:
         raise DataError(f"the column {LABEL!r} is taken by the cluster; rename yours.")
     if data is None:
@@ -258,9 +281,8 @@ def _whole(n: Any) -> int:
     return int(n)
 
 
-def _by_response(value: Any, what: str, spec: Specification) -> dict[str, Any]:
+def _by_response(value: Any, what: str, names: Sequence[str]) -> dict[str, Any]:
     """A value of each response; with one response it may stand alone."""
-    names = [r.name for r in spec.responses]
     if isinstance(value, Mapping):
         if sorted(value) != sorted(names):
             raise OptionError(

@@ -63,6 +63,19 @@ class GeneralisedLinear(AbstractSitedBlock):
         designs = self._designs(values)
         return jnp.stack([part @ design for part, design in zip(parts, designs, strict=True)])
 
+    def predictors_of(self, coefficients: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Predictors (m, ..., n) of rows (n, columns) at coefficients (..., n, d) or (..., 1, d).
+
+        In NumPy, for what is asked of a fit.
+        """
+        found, start = [], 0
+        for own, end in zip(self.regressors, self._ends, strict=True):
+            found.append((coefficients[..., start:end] * rows[:, list(own)]).sum(axis=-1))
+            start = end
+        if self.offset is not None:
+            found[0] = found[0] + rows[:, self.offset]
+        return np.stack(found)
+
     def _expanded(
         self, moments: CoefficientMoments, values: Float[Array, "columns rows"]
     ) -> Expansion:

@@ -31,6 +31,17 @@ _FLAT = 1e-11
 _LEAST_RESIDUAL = 1e-12
 
 
+class ResponseSample(NamedTuple):
+    """Some rows of a response on its own scale, and what goes with it."""
+
+    response: np.ndarray
+    """(n, q)"""
+    trials: np.ndarray | None
+    """(n,)"""
+    offset: np.ndarray | None
+    """(n,)"""
+
+
 class LinearFrame(NamedTuple):
     """What a linear Gaussian block sees of the data, in standard units.
 
@@ -44,6 +55,8 @@ class LinearFrame(NamedTuple):
     response_scale: np.ndarray
     shift: np.ndarray
     n_components: int
+    has_intercept: bool = True
+    sample: ResponseSample | None = None
 
     @property
     def pooled_coefficients(self) -> np.ndarray:

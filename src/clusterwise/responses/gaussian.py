@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from clusterwise.core.errors import OptionError
+import numpy as np
+
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.posteriors.specification import check_positive
+from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame, LinearOptions, linear_prior
+from clusterwise.responses.family import AbstractFamily
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(AbstractFamily):
     """Gaussian response with coefficients of each cluster.
 
     Parameters
@@ -31,33 +34,54 @@ class Gaussian:
 
     sigma: float | None = None
     shared_sigma: bool = False
+    name: ClassVar[str] = "gaussian"
+    scaled: ClassVar[bool] = True
+    takes_offset: ClassVar[bool] = False
+    takes_shared: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.sigma is not None:
             check_positive("Gaussian", sigma=self.sigma)
 
-    def prior(self, what: str, frame: LinearFrame, prior: Any) -> MatrixNormal:
-        """Prior of the response's block, in standard units."""
+    def block(
+        self,
+        regressors: tuple[int, ...],
+        responses: tuple[int, ...],
+        *,
+        offset: int | None,
+        trials: int | None,
+    ) -> LinearGaussian:
+        return LinearGaussian(regressors, responses)
+
+    def prior(
+        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+    ) -> MatrixNormal:
         known = None if self.sigma is None else self.sigma**2
         return linear_prior(frame, LinearOptions(what, "full", self.shared_sigma, known), prior)
 
+    def n_predictors(self, n_responses: int) -> int:
+        return n_responses
+
+    @property
+    def dispersion_names(self) -> tuple[str, ...]:
+        return ("sigma",)
+
+    def draw(
+        self,
+        predictors: np.ndarray,
+        dispersion: dict[str, np.ndarray],
+        trials: np.ndarray | None,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        return predictors[0] + dispersion["sigma"] * rng.normal(size=predictors.shape[1])
+
+    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
+        pass
+
+    def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
+        return response
+
     def n_dispersion(self, n_components: int) -> int:
-        """Number of free dispersion parameters."""
         if self.sigma is not None:
             return 0
         return 1 if self.shared_sigma else n_components
-
-
-FAMILIES: dict[str, type[Gaussian]] = {"gaussian": Gaussian}
-
-
-def resolve_family(family: Any) -> Gaussian:
-    """A family from its name, or as it was configured."""
-    if isinstance(family, Gaussian):
-        return family
-    if family not in FAMILIES:
-        raise OptionError(
-            f"family={family!r} is not supported; this version has "
-            f"{', '.join(map(repr, FAMILIES))} (or cw.Gaussian(...))."
-        )
-    return FAMILIES[family]()

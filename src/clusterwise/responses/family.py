@@ -1,0 +1,79 @@
+"""What every family of responses is to a model, however its regression is fitted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from clusterwise.core.product import AbstractQuadraticBlock, AbstractSitedBlock
+from clusterwise.regression.prior import LinearFrame
+
+
+class AbstractFamily(ABC):
+    """A response given its regressors, in each cluster."""
+
+    name: ClassVar[str]
+    scaled: ClassVar[bool] = False
+    """Whether the response is standardised, which its family must allow."""
+    categorical: ClassVar[bool] = False
+    """Whether the response may be text, whose levels are columns of zeros and ones then."""
+    takes_offset: ClassVar[bool] = True
+    takes_trials: ClassVar[bool] = False
+    takes_shared: ClassVar[bool] = True
+    """Whether clusters may share some of its coefficients."""
+
+    def response_names(self, name: str, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the columns of a row that hold the response, out of the encoder's."""
+        return (name,)
+
+    @abstractmethod
+    def block(
+        self,
+        regressors: tuple[int, ...],
+        responses: tuple[int, ...],
+        *,
+        offset: int | None,
+        trials: int | None,
+    ) -> AbstractQuadraticBlock | AbstractSitedBlock:
+        """The block over these columns of a row."""
+
+    @abstractmethod
+    def prior(self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()) -> Any:
+        """Prior of the block, in standard units; `shared` are regressors with one coefficient."""
+
+    @abstractmethod
+    def n_predictors(self, n_responses: int) -> int:
+        """Number of linear predictors with coefficients of the regressors."""
+
+    def predictor_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of these predictors, given those of the response's columns."""
+        return names[: self.n_predictors(len(names))]
+
+    @abstractmethod
+    def n_dispersion(self, n_components: int) -> int:
+        """Number of free dispersion parameters."""
+
+    @property
+    @abstractmethod
+    def dispersion_names(self) -> tuple[str, ...]:
+        """Names of the dispersions, as reports have them."""
+
+    @abstractmethod
+    def draw(
+        self,
+        predictors: np.ndarray,
+        dispersion: dict[str, np.ndarray],
+        trials: np.ndarray | None,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """A response (n,) for each row, in data units; predictors are (m, n), dispersions (n,)."""
+
+    @abstractmethod
+    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
+        """Refuse rows (n, columns) that the family cannot have, counting them from `first`."""
+
+    @abstractmethod
+    def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
+        """Responses (n, q) on about the scale of the predictors, to find starting values by."""

@@ -1,0 +1,157 @@
+"""What families with linear predictors share: their block, their prior, their predictions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from clusterwise.core.arrays import constant
+from clusterwise.core.errors import DataError, OptionError
+from clusterwise.posteriors.coefficients import NormalCoefficients
+from clusterwise.posteriors.specification import Normal, as_matrix, as_vector
+from clusterwise.regression.generalised_linear import GeneralisedLinear
+from clusterwise.regression.likelihood import AbstractLikelihood
+from clusterwise.regression.prior import LinearFrame
+from clusterwise.responses.family import AbstractFamily
+
+_INTERCEPT_SD = 5.0
+_SLOPE_SD = 2.5
+_FLAT = 1e-11
+
+
+class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
+    """A response by linear predictors: first those of the regressors, then the dispersions.
+
+    Coefficients have independent normal priors: by default with standard deviation 2.5 for
+    regressors of unit variance, as Gelman, Jakulin, Pittau and Su (2008, Annals of Applied
+    Statistics 2) scale them, and 5 for an intercept about that of all rows.
+    """
+
+    dispersions: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters that do not depend on the row, one more predictor each."""
+    dispersion_sd: ClassVar[float] = 2.0
+
+    def n_predictors(self, n_responses: int) -> int:
+        return 1
+
+    @property
+    def shared_dispersion(self) -> bool:
+        """Whether all clusters have one dispersion."""
+        return False
+
+    def n_dispersion(self, n_components: int) -> int:
+        return len(self.dispersions) * (1 if self.shared_dispersion else n_components)
+
+    def block(
+        self,
+        regressors: tuple[int, ...],
+        responses: tuple[int, ...],
+        *,
+        offset: int | None,
+        trials: int | None,
+    ) -> GeneralisedLinear:
+        linear = (regressors,) * self.n_predictors(len(responses))
+        observed = responses if trials is None else (*responses, trials)
+        return GeneralisedLinear(
+            (*linear, *((0,),) * len(self.dispersions)), observed, offset, self
+        )
+
+    def prior(
+        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+    ) -> NormalCoefficients:
+        p, m = frame.n_regressors, self.n_predictors(frame.response_scale.size)
+        middle = self.centre(frame)
+        mean = np.zeros((m, p))
+        if frame.has_intercept:
+            mean[:, 0] = middle[:m]
+        precision = np.eye(p) / _SLOPE_SD**2
+        if frame.has_intercept:
+            precision[0, 0] = 1 / _INTERCEPT_SD**2
+        if isinstance(prior, Normal):
+            inverse = np.linalg.inv(frame.to_data)
+            mean[:] = inverse @ as_vector(prior.mean, p, f"The prior of {what}: mean")
+            covariance = as_matrix(prior.covariance, p, f"The prior of {what}: covariance")
+            precision = frame.to_data.T @ np.linalg.inv(covariance) @ frame.to_data
+        elif prior == "flat":
+            precision = _FLAT * np.eye(p)
+        elif prior != "default":
+            raise OptionError(
+                f"The prior of {what} is {type(prior).__name__}; a {self.name} response takes "
+                "cw.Normal(mean, covariance) for its coefficients."
+            )
+        spread = _FLAT if prior == "flat" else 1 / self.dispersion_sd**2
+        size = m * p + len(self.dispersions)
+        whole = np.eye(size) * spread
+        for i in range(m):
+            whole[i * p : (i + 1) * p, i * p : (i + 1) * p] = precision
+        places = [i * p + j for i in range(m) for j in shared]
+        if self.shared_dispersion:
+            places += range(m * p, size)
+        centre = np.concatenate([mean.ravel(), middle[m:]])
+        k = frame.n_components
+        return NormalCoefficients.independent_of(
+            constant(np.broadcast_to(centre, (k, size))),
+            constant(np.broadcast_to(whole, (k, size, size))),
+            tuple(places),
+        )
+
+    def centre(self, frame: LinearFrame) -> np.ndarray:
+        """Intercepts and dispersions of all rows, where the prior is centred."""
+        sample = frame.sample
+        if sample is None:
+            size = self.n_predictors(frame.response_scale.size) + len(self.dispersions)
+            return np.zeros(size)
+        return self.pooled(sample.response, sample.trials, sample.offset)
+
+    @abstractmethod
+    def pooled(
+        self, response: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | None
+    ) -> np.ndarray:
+        """Intercepts, then dispersions, that fit all rows about as well as any."""
+
+    @abstractmethod
+    def distribution(self, predictors: np.ndarray, trials: np.ndarray | None) -> Any:
+        """SciPy's distribution of the response; predictors lead with their own axis."""
+
+    @property
+    def dispersion_names(self) -> tuple[str, ...]:
+        return self.dispersions
+
+    def draw(
+        self,
+        predictors: np.ndarray,
+        dispersion: dict[str, np.ndarray],
+        trials: np.ndarray | None,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        rest = [self.as_predictor(name, dispersion[name]) for name in self.dispersions]
+        return self.distribution(np.stack([*predictors, *rest]), trials).rvs(random_state=rng)
+
+    def as_predictor(self, name: str, value: np.ndarray) -> np.ndarray:
+        """A dispersion as its predictor has it; `dispersion` is the inverse."""
+        return np.log(value)
+
+    def dispersion(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Dispersions (..., n) as the predictors have them, by name, on the scale of reports."""
+        return {name: np.exp(values[..., i]) for i, name in enumerate(self.dispersions)}
+
+
+def check_counts(what: str, response: np.ndarray, first: int) -> None:
+    """Refuse counts that are negative or not whole."""
+    wrong = np.flatnonzero(((response < 0) | (response != np.round(response))).any(axis=1))
+    refuse(what, wrong, first, response, "is not a count (a whole number, zero or more)")
+
+
+def refuse(
+    what: str, wrong: np.ndarray, first: int, values: np.ndarray, why: str, cure: str = ""
+) -> None:
+    """Raise for rows with wrong values, naming the first of them."""
+    if wrong.size:
+        shown = ", ".join(str(first + i) for i in wrong[:5])
+        value = values.reshape(len(values), -1)[wrong[0]].max()
+        raise DataError(
+            f"{what} {why} in {wrong.size} rows (from 0: {shown}), first {value:g}; "
+            f"{cure or 'correct or drop them, or choose another family'}."
+        )
