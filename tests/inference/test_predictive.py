@@ -1,11 +1,8 @@
 """Predictions of variational fits: mixtures of Student t's, in closed form."""
 
-from itertools import pairwise
-
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import kstest, norm, t
@@ -63,16 +60,19 @@ def test_density_is_the_average_over_draws(fit, data):
 def test_all_kinds_are_of_one_distribution(fit, data):
     row = data.iloc[[3]]
 
-    def density(y):
-        return fit.predict(row.assign(y=y), kind="density")[0]
-
     low, middle, high = fit.predict(row, kind="quantile", q=(0.05, 0.5, 0.95))[0]
     cuts = [middle - 400, low, middle, high, middle + 400]
-    parts = [quad(density, a, b, epsabs=1e-9, limit=200)[0] for a, b in pairwise(cuts)]
+    # Gauss's rule between steps of a quarter of the noise, all of them in one prediction.
+    edges = np.unique([*np.arange(cuts[0], cuts[-1]), *cuts])
+    nodes, rule = np.polynomial.legendre.leggauss(5)
+    width = np.diff(edges)[:, None] / 2
+    y = (edges[:-1, None] + width * (1 + nodes)).ravel()
+    density = fit.predict(row.loc[row.index.repeat(y.size)].assign(y=y), kind="density")
+    mass = (width * rule).ravel() * density
     # What lies beyond the outer cuts is less than the tolerance.
+    parts = np.histogram(y, cuts, weights=mass)[0]
     np.testing.assert_allclose(parts, [0.05, 0.45, 0.45, 0.05], atol=1e-5)
-    mean = quad(lambda y: y * density(y), cuts[0], cuts[-1], points=cuts[1:-1], limit=400)[0]
-    assert fit.predict(row)[0] == pytest.approx(mean, abs=0.02)
+    assert fit.predict(row)[0] == pytest.approx(y @ mass, abs=0.02)
     np.testing.assert_allclose(fit.predict(row, kind="interval", level=0.9)[0], [low, high])
     drawn = fit.predict(row, kind="sample", n_samples=4000, random_state=1)[:, 0]
     grid = np.linspace(middle - 100, middle + 100, 4001)

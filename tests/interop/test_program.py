@@ -1,5 +1,7 @@
 """Models as NumPyro programs: the density is the model's, and NumPyro's tools run on them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +110,18 @@ def sites(values, model, layout):
     return found
 
 
+def names_of_sites(program):
+    """Sites that are not observed; no number is computed."""
+    found = {}
+
+    def run(key):
+        found.update(trace(seed(program, key)).get_trace())
+        return key
+
+    jax.eval_shape(run, jax.random.key(0))
+    return {n for n, s in found.items() if s["type"] == "sample" and not s["is_observed"]}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_density_is_the_models(name, data):
     """Up to the constant volume of the units, and that of sigma against its square."""
@@ -119,34 +133,39 @@ def test_density_is_the_models(name, data):
         free = assembled.problem.free_prior
         own = prior if free is None else free
         program = model.numpyro(data)
-        expected_sites = {
-            name
-            for name, site in trace(seed(program, 0)).get_trace().items()
-            if site["type"] == "sample" and not site["is_observed"]
-        }
+        expected_sites = names_of_sites(program)
+        keys = [jax.random.key(i) for i in range(4)]
+        drawn = jax.jit(lambda keys: jax.lax.map(prior.sample, keys))(jnp.stack(keys))
+        points = [jax.tree.map(lambda leaf, i=i: leaf[i], jax.device_get(drawn)) for i in range(4)]
+        given = [
+            sites(in_data_units(assembled.prepared.layout, point), model, assembled.prepared.layout)
+            for point in points
+        ]
+        given = [{key: site[key] for key in site if key in expected_sites} for site in given]
+        assert all(set(site) == expected_sites for site in given)
 
+        # One program for all points: compiling is what takes the time.
         @jax.jit
-        def draw(key):
-            point = prior.sample(key)
-            density = marginal_log_density(assembled.problem.block, point.moments(), rows)
-            return point, own.unnormalised_log_prob(point) + density
+        def densities(points, given):
+            def at(both):
+                point, site = both
+                score = marginal_log_density(assembled.problem.block, point.moments(), rows)
+                own_density = own.unnormalised_log_prob(point) + score
+                return own_density, log_density(program, (), {}, site)[0]
 
-        difference = []
-        for i in range(4):
-            point, expected = draw(jax.random.key(i))
-            values = in_data_units(assembled.prepared.layout, point)
-            given = sites(values, model, assembled.prepared.layout)
-            given = {key: value for key, value in given.items() if key in expected_sites}
-            assert set(given) == expected_sites
-            found = float(log_density(program, (), {}, given)[0])
-            for deviations in ("sigma", "deviations"):
-                if deviations in given:
-                    found -= np.log(given[deviations]).sum()
-            if "sticks" in given:
-                found += -np.log1p(-given["sticks"])[:-1] @ np.arange(
-                    len(given["sticks"]) - 1, 0, -1
-                )
-            difference.append(found - float(expected))
+            return jax.lax.map(at, (points, given))
+
+        expected, found = jax.device_get(
+            densities(drawn, jax.tree.map(lambda *leaves: np.stack(leaves), *given))
+        )
+    difference = found - expected
+    for i, site in enumerate(given):
+        for deviations in ("sigma", "deviations"):
+            if deviations in site:
+                difference[i] -= np.log(site[deviations]).sum()
+        if "sticks" in site:
+            later = np.arange(len(site["sticks"]) - 1, 0, -1)
+            difference[i] -= np.log1p(-site["sticks"])[:-1] @ later
     assert np.isfinite(difference).all()
     np.testing.assert_allclose(difference, difference[0], rtol=1e-8, atol=1e-6)
 
@@ -162,7 +181,8 @@ def test_log_likelihood_of_rows_is_the_fits(data):
         "covariance": np.stack([c.to_numpy() for c in fit.covariances]),
     }
     with jax.enable_x64(True):
-        found = log_likelihood(model.numpyro(data), {k: v[None] for k, v in point.items()})
+        program = model.numpyro(data)
+        found = jax.jit(partial(log_likelihood, program))({k: v[None] for k, v in point.items()})
     np.testing.assert_allclose(found["obs"][0], fit.score_samples(data), rtol=1e-8)
 
 
@@ -175,7 +195,8 @@ def test_rows_are_drawn_with_the_response_that_goes_with_their_covariates(data):
         "covariance": np.broadcast_to(np.eye(2), (2, 2, 2)),
     }
     program = substitute(uncondition(MODELS["joint"].numpyro(data)), truth)
-    rows = np.asarray(Predictive(program, num_samples=3)(jax.random.key(0))["obs"]).reshape(-1, 3)
+    rows = jax.jit(Predictive(program, num_samples=3))(jax.random.key(0))["obs"]
+    rows = np.asarray(rows).reshape(-1, 3)
     low = np.abs(rows[:, 1] - 90) < 8
     np.testing.assert_allclose(rows[low, 2], rows[low, 1], atol=0.1)
     np.testing.assert_allclose(rows[~low, 2], 5 + 100 * rows[~low, 0], atol=0.1)
@@ -185,10 +206,23 @@ def test_guides_fit_in_single_precision(data):
     program = MODELS["joint"].numpyro(data)
     guide = AutoNormal(program)
     svi = SVI(program, guide, numpyro.optim.Adam(0.02), Trace_ELBO())
-    result = svi.run(jax.random.key(0), 400, progress_bar=False)
-    assert result.losses.dtype == jnp.float32
-    assert bool(jnp.isfinite(result.losses).all())
-    assert float(result.losses[-50:].mean()) < float(result.losses[:50].mean()) - 100
+    # Compiled whole: setting a guide up runs the program operation by operation.
+    losses = np.asarray(
+        jax.jit(lambda key: svi.run(key, 400, progress_bar=False).losses)(jax.random.key(0))
+    )
+    assert losses.dtype == np.float32
+    assert np.isfinite(losses).all()
+    assert losses[-50:].mean() < losses[:50].mean() - 100
+
+
+def samples(mcmc, key):
+    """Draws, the sampler compiled whole: its start runs the program operation by operation."""
+
+    def run(key):
+        mcmc.run(key)
+        return mcmc.get_samples()
+
+    return jax.jit(run)(key)
 
 
 @pytest.mark.long
@@ -203,8 +237,7 @@ def test_numpyros_own_sampler_agrees_with_gibbs(data):
         init = numpyro.infer.init_to_value(values=start)
         kernel = NUTS(model.numpyro(data), init_strategy=init)
         mcmc = MCMC(kernel, num_warmup=400, num_samples=500, progress_bar=False)
-        mcmc.run(jax.random.key(1))
-    draws = mcmc.get_samples()
+        draws = samples(mcmc, jax.random.key(1))
     for name in names:
         own = np.asarray(draws[name])
         other = gibbs[name].to_numpy().reshape(-1, *gibbs[name].shape[2:])
@@ -235,8 +268,8 @@ def test_distribution_in_a_program_of_ones_own():
     start = {"slope": jnp.array([1.5, -0.5]), "start": jnp.array([0.1, 0.8])}
     kernel = NUTS(program, init_strategy=numpyro.infer.init_to_value(values=start))
     mcmc = MCMC(kernel, num_warmup=300, num_samples=300, progress_bar=False)
-    mcmc.run(jax.random.key(0))
-    mean = {name: np.asarray(value.mean(axis=0)) for name, value in mcmc.get_samples().items()}
+    draws = samples(mcmc, jax.random.key(0))
+    mean = {name: np.asarray(value.mean(axis=0)) for name, value in draws.items()}
     np.testing.assert_allclose(mean["slope"], [2, -1], atol=0.06)
     np.testing.assert_allclose(mean["start"], [0, 1], atol=0.06)
     assert float(mean["sigma"]) == pytest.approx(0.1, abs=0.02)
@@ -247,7 +280,8 @@ def test_distribution_in_a_program_of_ones_own():
             for k in range(2)
         ]
     )
-    found = log_likelihood(program, {name: value[None] for name, value in mean.items()})["y"][0]
+    given = {name: value[None] for name, value in mean.items()}
+    found = jax.jit(partial(log_likelihood, program))(given)["y"][0]
     np.testing.assert_allclose(found, special.logsumexp(score, axis=0), atol=1e-3)
 
 
