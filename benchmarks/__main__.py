@@ -8,7 +8,14 @@ import sys
 
 from benchmarks.report import Measurement, table
 
-NAMES = ("gibbs_thread_one", "nuts_thread_one", "em_iteration", "lines", "out_of_core")
+NAMES = (
+    "gibbs_thread_one",
+    "nuts_thread_one",
+    "nuts_memory",
+    "em_iteration",
+    "lines",
+    "out_of_core",
+)
 
 
 def main() -> int:
