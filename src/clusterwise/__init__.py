@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FormulaError,
         OptionError,
     )
+    from clusterwise.covariates.categorical import CategoricalCovariates
     from clusterwise.covariates.gaussian import GaussianCovariates
     from clusterwise.engines.optimisers import EM, SVI, VI, MemoizedVI
     from clusterwise.engines.samplers import NUTS, Gibbs
@@ -53,6 +54,7 @@ __all__ = [
     "VI",
     "Bernoulli",
     "Binomial",
+    "CategoricalCovariates",
     "ClusterwiseError",
     "ClusterwiseRegressor",
     "ClusterwiseWarning",
@@ -84,6 +86,7 @@ _HOMES = {
     "core.errors": (
         "ClusterwiseError ClusterwiseWarning DataError FileError FormulaError OptionError"
     ),
+    "covariates.categorical": "CategoricalCovariates",
     "covariates.gaussian": "GaussianCovariates",
     "engines.optimisers": "EM SVI VI MemoizedVI",
     "engines.samplers": "Gibbs NUTS",

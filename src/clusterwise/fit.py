@@ -178,6 +178,11 @@ class Fit:
         """Covariance matrix of the modelled covariates of each component."""
         return self._estimates.covariances()
 
+    @property
+    def levels(self) -> dict[str, pd.DataFrame]:
+        """Probabilities of the levels of each categorical covariate: one row a component."""
+        return self._estimates.levels()
+
     def summary(self) -> Summary:
         """Table of the components, with standard deviations where the engine gives any."""
         best = self.restarts[self.restarts["chosen"]].iloc[0]
@@ -197,7 +202,8 @@ class Fit:
         formulas = self.model.formula
         text = ", ".join([formulas] if isinstance(formulas, str) else formulas or ["no response"])
         estimates = self._estimates
-        densities = [name for i in self._layout.densities for name in estimates.modelled(i)]
+        densities = [name for i in self._layout.gaussian for name in estimates.modelled(i)]
+        densities += estimates.levels()
         return text + (f"; density of {', '.join(densities)}" if densities else "")
 
     @cached_property
@@ -577,7 +583,7 @@ class Fit:
             replace(response, right=designs[f"regressors:{i}"]["formula"])
             for i, response in enumerate(self.model.specification().responses)
         ]
-        truth = estimated_truth(self._estimates)
+        truth = estimated_truth(self._estimates, encoder.levels)
         return simulate(responses, truth, n, as_generator(random_state), data, encoder)
 
     def _response_part(self, response: str | None) -> int:

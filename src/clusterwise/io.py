@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from clusterwise.assembly.build import make_prior
+from clusterwise.assembly.build import Specification, make_prior
 from clusterwise.assembly.layout import Column, Layout, Part, RawDesign, RawPart
+from clusterwise.assembly.specify import settle
 from clusterwise.core.arrays import constant
 from clusterwise.core.errors import ClusterwiseError, FileError
 from clusterwise.core.product import ProductParameters, ProductPosterior
 from clusterwise.core.runtime import double_precision
 from clusterwise.core.version import __version__
+from clusterwise.covariates.categorical import CategoricalCovariates
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.fit import Fit
 from clusterwise.frames.encoder import Encoder
@@ -55,6 +57,7 @@ _MARK = "clusterwise fit"
 _SPECIFICATIONS = {
     kind.__name__: kind
     for kind in (
+        CategoricalCovariates,
         Dirichlet,
         DirichletProcess,
         Gamma,
@@ -268,7 +271,9 @@ def _model(document: dict[str, Any]) -> Model:
 
 
 def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecord:
-    saved, forms = document["layout"], model.specification().forms
+    encoder = Encoder.from_dict(document["encoder"])
+    spec = settle(model.specification(), encoder)
+    saved, forms = document["layout"], spec.forms
     layout = Layout(
         tuple(saved["raw_names"]),
         tuple(Column(int(raw), float(a), float(b)) for raw, a, b in saved["columns"]),
@@ -287,9 +292,9 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
         RawPart(kind, tuple(terms), tuple(names), bool(shifted), *rest)
         for kind, terms, names, shifted, *rest in document["design"]["parts"]
     )
-    kinds = _kinds(model, layout)
+    kinds = _kinds(spec, layout)
     return FitRecord(
-        encoder=Encoder.from_dict(document["encoder"]),
+        encoder=encoder,
         design=RawDesign(tuple(document["design"]["names"]), parts),
         layout=layout,
         parameters=_parameters("parameters", kinds, arrays),
@@ -332,8 +337,8 @@ class _Kinds(NamedTuple):
 
 
 @double_precision
-def _kinds(model: Model, layout: Layout) -> _Kinds:
-    prior = make_prior(model.specification(), layout, np.eye(layout.n_columns))
+def _kinds(spec: Specification, layout: Layout) -> _Kinds:
+    prior = make_prior(spec, layout, np.eye(layout.n_columns))
     mode, moments = jax.eval_shape(lambda: (prior.mode(), prior.mode().moments()))
     return _Kinds(prior.parts, mode.parts, moments)
 

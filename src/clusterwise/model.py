@@ -17,7 +17,7 @@ from clusterwise.assembly.specify import Prior, check_prior, specify
 from clusterwise.core.errors import OptionError
 from clusterwise.core.random import RandomState, as_generator
 from clusterwise.core.runtime import double_precision
-from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.covariates.density import AbstractDensity
 from clusterwise.engines.checkpoint import Checkpoint
 from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.problem import Outcome, Problem
@@ -53,8 +53,9 @@ class Model:
     n_components
         Number of clusters, or the truncation of a Dirichlet or Pitman-Yor process.
     covariates
-        Columns of p(x | z), as a formula's right side or a list of `GaussianCovariates`; None
-        for the conditional model p(y | x).
+        Columns of p(x | z), as a formula's right side, numbers being jointly Gaussian and text
+        categorical; or a list of `GaussianCovariates` and `CategoricalCovariates`; None for the
+        conditional model p(y | x).
     weights
         "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
         `PitmanYor`, `KnownWeights`.
@@ -97,7 +98,7 @@ class Model:
     formula: str | Sequence[str] | None = None
     family: Any = "gaussian"
     n_components: int = 2
-    covariates: str | Sequence[GaussianCovariates] | None = None
+    covariates: str | Sequence[AbstractDensity] | None = None
     weights: str | AbstractWeights = "dirichlet"
     shared: str | None = None
     coefficients: str = "independent"

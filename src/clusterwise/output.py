@@ -78,7 +78,7 @@ def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:
 def _components(fit: Fit) -> list[dict[str, Any]]:
     spread = fit.summary().table
     covariances = fit.covariances
-    found = []
+    found, levels = [], fit.levels
     for k in range(fit.n_components):
         one: dict[str, Any] = {"weight": fit.weights[k]}
         if "weight (sd)" in spread:
@@ -99,6 +99,9 @@ def _components(fit: Fit) -> list[dict[str, Any]]:
                 "mean": fit.means.loc[k].to_dict(),
                 "covariance": {name: matrix.loc[name].to_dict() for name in matrix.index},
             }
+        if levels:
+            shares = {name: frame.loc[k].to_dict() for name, frame in levels.items()}
+            one["covariates"]["levels"] = shares
         found.append(one)
     return found
 

@@ -9,6 +9,7 @@ import numpy as np
 from clusterwise.assembly.build import Specification, make_problem
 from clusterwise.assembly.layout import RawDesign, raw_design
 from clusterwise.assembly.prepare import WEIGHT, Prepared, prepare
+from clusterwise.assembly.specify import settle
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.engines.problem import Problem
@@ -57,7 +58,8 @@ def check_encoder(spec: Specification, encoder: Encoder) -> None:
         for what, text in (("offset", response.offset), ("trials", response.trials)):
             if text is not None:
                 parts.append((f"{what}:{i}", what, text))
-    parts += [(f"covariates:{j}", "Covariates", d.formula) for j, d in enumerate(spec.densities)]
+    densities = enumerate(spec.densities)
+    parts += [(f"covariates:{j}", "Covariates", d.formula) for j, d in densities if d.scaled]
     if spec.sample_weight is not None:
         parts.append((WEIGHT, "sample_weight", spec.sample_weight))
     for design, what, text in parts:
@@ -121,9 +123,13 @@ def count_parameters(spec: Specification, prepared: Prepared) -> int:
 def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Assembled:
     """Encode the table, standardise it, and build blocks and priors over it."""
     encoder = Encoder.fit(table, designs(spec))
+    settled = settle(spec, encoder)
+    if settled is not spec:
+        spec = settled
+        encoder = Encoder.fit(table, designs(spec))
     check_encoder(spec, encoder)
     _check_stray_text(table, encoder)
-    design = raw_design(encoder, list(spec.responses), len(spec.densities))
+    design = raw_design(encoder, list(spec.responses), [d.scaled for d in spec.densities])
     prepared = prepare(
         table,
         encoder,

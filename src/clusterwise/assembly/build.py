@@ -10,7 +10,7 @@ import numpy as np
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import Prepared
 from clusterwise.core.product import Product, ProductPosterior
-from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.covariates.density import AbstractDensity
 from clusterwise.engines.degeneracy import Degeneracy
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import StartData
@@ -31,11 +31,13 @@ class Specification(NamedTuple):
 
     n_components: int
     responses: tuple[ResponseSpec, ...]
-    densities: tuple[GaussianCovariates, ...]
+    densities: tuple[AbstractDensity, ...]
     weights: AbstractWeights
     priors: Mapping[str, Any]
     flat: bool
     sample_weight: str | None = None
+    automatic: bool = False
+    """Whether covariates are named only, and their kinds follow from the data."""
 
     @property
     def forms(self) -> tuple[Any, ...]:

@@ -63,6 +63,12 @@ class Part:
         return self.form.predictor_names(self.names)
 
     @property
+    def level_names(self) -> tuple[str, list[str]]:
+        """The column of a categorical density, and its levels."""
+        variable = self.names[0].partition("=")[0]
+        return variable, [name.removeprefix(f"{variable}=") for name in self.names]
+
+    @property
     def shared_regressors(self) -> tuple[int, ...]:
         """Places among the regressors of those that clusters share."""
         return tuple(i for i, term in enumerate(self.kept_terms) if term in self.shared)
@@ -106,6 +112,16 @@ class Layout:
     def densities(self) -> list[int]:
         """Part numbers of the covariate densities."""
         return [i for i, part in enumerate(self.parts) if not part.is_response]
+
+    @property
+    def gaussian(self) -> list[int]:
+        """Part numbers of the covariate densities of numbers."""
+        return [i for i in self.densities if self.parts[i].form.scaled]
+
+    @property
+    def discrete(self) -> list[int]:
+        """Part numbers of the covariate densities of levels, one a column."""
+        return [i for i in self.densities if not self.parts[i].form.scaled]
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:
         """Rows (n, columns) with the constant in front, from raw rows."""
@@ -206,8 +222,13 @@ class RawMoments:
         return float(self.mean[column]), float(np.sqrt(variance))
 
 
-def raw_design(encoder: Encoder, responses: list[ResponseSpec], n_densities: int) -> RawDesign:
-    """Collect the raw columns that the parts need, each once."""
+def raw_design(
+    encoder: Encoder, responses: list[ResponseSpec], numeric: Sequence[bool]
+) -> RawDesign:
+    """Collect the raw columns that the parts need, each once.
+
+    `numeric` says of each density whether its columns are numbers, not levels.
+    """
     parts = []
     for i, response in enumerate(responses):
         terms = encoder.columns(f"regressors:{i}")
@@ -224,8 +245,11 @@ def raw_design(encoder: Encoder, responses: list[ResponseSpec], n_densities: int
                 tuple(j for j, factors in enumerate(of_terms) if factors in response.shared),
             )
         )
-    for j in range(n_densities):
+    for j, numbers in enumerate(numeric):
         columns = encoder.columns(f"covariates:{j}")
+        if not numbers:
+            (variable,) = encoder.variables(f"covariates:{j}")
+            columns = tuple(f"{variable}={level}" for level in encoder.levels(variable) or ())
         parts.append(RawPart(f"covariates:{j}", (INTERCEPT,), columns, True))
     names = [name for part in parts for _, own in part.designs() for name in own]
     return RawDesign(tuple(dict.fromkeys(n for n in names if n != INTERCEPT)), tuple(parts))

@@ -174,7 +174,7 @@ def _drop_aliased(
                 "or a linear combination of the terms before. They are left out."
             )
             new = replace(new, regressors=select(part.regressors, kept), kept_terms=tuple(kept))
-        if part.kind.startswith("covariates"):
+        if part.kind.startswith("covariates") and part.form.scaled:
             new, note = _drop_covariates(new, layout, gram, moments)
             notes += note
         parts.append(new)

@@ -9,7 +9,10 @@ from typing import Any
 from clusterwise.assembly.build import Specification
 from clusterwise.assembly.layout import ResponseSpec
 from clusterwise.core.errors import FormulaError, OptionError
+from clusterwise.covariates.categorical import CategoricalCovariates
+from clusterwise.covariates.density import AbstractDensity
 from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.formula import parse
 from clusterwise.posteriors.specification import Normal, NormalInverseGamma, NormalInverseWishart
 from clusterwise.regression.free import check_free, is_free
@@ -25,7 +28,7 @@ def specify(
     formula: str | Sequence[str] | None,
     family: Any,
     n_components: int,
-    covariates: str | Sequence[GaussianCovariates] | None,
+    covariates: str | Sequence[AbstractDensity] | None,
     weights: str | AbstractWeights,
     prior: Prior,
     sample_weight: str | None,
@@ -50,7 +53,7 @@ def specify(
         Where arguments contradict one another.
     """
     responses = _with_extras(_responses(formula, family, names), offset, trials, shared)
-    densities = _densities(covariates, names)
+    densities, automatic = _densities(covariates, names)
     if not responses and not densities:
         raise OptionError(
             "The model has neither a response nor covariates; give a formula, covariates, or both."
@@ -64,7 +67,39 @@ def specify(
         priors,
         flat,
         sample_weight,
+        automatic,
     )
+
+
+def settle(spec: Specification, encoder: Encoder) -> Specification:
+    """Give categorical columns of covariates that are only named a density of their own.
+
+    Parameters
+    ----------
+    spec
+        What a model says.
+    encoder
+        Knows which columns have levels.
+    """
+    if not spec.automatic:
+        return spec
+    (density,) = spec.densities
+    found, levels = [], []
+    for term in parse(density.formula, response=False).terms:
+        name = ":".join(factor.name for factor in term)
+        alone = len(term) == 1 and term[0].kind == "column"
+        if alone and encoder.levels(term[0].variables[0]) is not None:
+            levels.append(term[0].variables[0])
+        else:
+            found.append(name)
+    if not levels:
+        return spec
+    densities = (*density.over(tuple(found)), *CategoricalCovariates("").over(tuple(levels)))
+    prior = spec.priors["covariates:0"]
+    kinds = {f"covariates:{j}": prior if d.scaled else "default" for j, d in enumerate(densities)}
+    if isinstance(prior, str):
+        kinds = dict.fromkeys(kinds, prior)
+    return spec._replace(densities=densities, priors={**spec.priors, **kinds}, automatic=False)
 
 
 def check_prior(prior: Prior) -> None:
@@ -176,17 +211,20 @@ def _terms(right: str) -> frozenset[frozenset[str]]:
 
 
 def _densities(
-    covariates: str | Sequence[GaussianCovariates] | None, names: Sequence[str]
-) -> tuple[GaussianCovariates, ...]:
+    covariates: str | Sequence[AbstractDensity] | None, names: Sequence[str]
+) -> tuple[tuple[AbstractDensity, ...], bool]:
+    """Densities by block, and whether only columns were named."""
     if covariates is None:
-        return ()
-    blocks = [GaussianCovariates(covariates)] if isinstance(covariates, str) else list(covariates)
-    found, seen = [], set()
+        return (), False
+    named = isinstance(covariates, str)
+    blocks: list[Any] = [GaussianCovariates(covariates)] if named else list(covariates)
+    found: list[AbstractDensity] = []
+    seen: set[Any] = set()
     for block in blocks:
-        if not isinstance(block, GaussianCovariates):
+        if not isinstance(block, AbstractDensity):
             raise OptionError(
                 f"covariates holds {block!r}; use a formula's right side or a list of "
-                "cw.GaussianCovariates."
+                "cw.GaussianCovariates and cw.CategoricalCovariates."
             )
         parsed = parse(block.formula, response=False, columns=names or None)
         right = f"0 + {parsed.without_intercept.removeprefix('0 + ')}"
@@ -196,12 +234,21 @@ def _densities(
         if seen & set(terms):
             raise FormulaError("A covariate may stand in one block of covariates only.")
         seen |= set(terms)
-        found.append(replace(block, formula=right))
-    return tuple(found)
+        if block.scaled:
+            found.append(block.with_formula(right))
+            continue
+        strange = [term for term in terms if [factor.kind for factor in term] != ["column"]]
+        if strange:
+            raise FormulaError(
+                f"covariates={block.formula!r}: a categorical density takes columns, not "
+                f"{':'.join(factor.name for factor in strange[0])!r}."
+            )
+        found += block.over(tuple(term[0].variables[0] for term in terms))
+    return tuple(found), named
 
 
 def _priors(
-    prior: Prior, responses: Sequence[ResponseSpec], densities: Sequence[GaussianCovariates]
+    prior: Prior, responses: Sequence[ResponseSpec], densities: Sequence[AbstractDensity]
 ) -> tuple[dict[str, Any], bool]:
     kinds = {f"response:{i}": r.name for i, r in enumerate(responses)}
     kinds |= {f"covariates:{j}": "covariates" for j in range(len(densities))}

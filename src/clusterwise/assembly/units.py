@@ -9,18 +9,21 @@ import numpy as np
 from clusterwise.assembly.build import to_data_units
 from clusterwise.assembly.layout import Layout, Part
 from clusterwise.posteriors.coefficients import Coefficients
+from clusterwise.posteriors.levels import Levels
 
 
 class PartValues(NamedTuple):
     """One part's parameters, with any leading axes before the cluster's.
 
     Coefficients (..., k, p, q) of all its terms, those that are not identified being zero;
-    dispersions (..., k) by name; covariances (..., k, q, q) of Gaussian columns that are modelled.
+    dispersions (..., k) by name; covariances (..., k, q, q) of Gaussian columns that are modelled;
+    probabilities (..., k, levels) of a categorical column.
     """
 
     coefficients: np.ndarray
     dispersion: dict[str, np.ndarray]
     covariance: np.ndarray | None = None
+    levels: np.ndarray | None = None
 
 
 class Values(NamedTuple):
@@ -37,6 +40,10 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
     parts = []
     for part, value in zip(layout.parts, linear, strict=True):
         matrix, scale, shift = to_data_units(layout, part)
+        if isinstance(value, Levels):
+            probabilities = np.exp(np.asarray(value.log_probabilities))
+            parts.append(_of_levels(probabilities))
+            continue
         if isinstance(value, Coefficients):
             whole = np.asarray(value.values)
             main = _by_predictor(part, whole)
@@ -53,6 +60,10 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
     return Values(
         np.exp(np.asarray(weights.log_weights)), np.asarray(weights.concentration), tuple(parts)
     )
+
+
+def _of_levels(values: np.ndarray) -> PartValues:
+    return PartValues(np.zeros((*values.shape[:-1], 0, 0)), {}, levels=values)
 
 
 def _by_predictor(part: Part, whole: np.ndarray) -> np.ndarray:
@@ -74,6 +85,9 @@ def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
     parts = []
     for part, value in zip(layout.parts, linear, strict=True):
         matrix, scale, _ = to_data_units(layout, part)
+        if not part.form.scaled and not part.is_response:
+            parts.append(_of_levels(np.sqrt(np.asarray(value))))
+            continue
         if not part.form.scaled:
             spreads = _spread_of_predictors(part, matrix, np.asarray(value.rows))
             parts.append(PartValues(spreads, {}))

@@ -121,6 +121,10 @@ class AbstractBlock(eqx.Module):
         """
 
     @abstractmethod
+    def counts(self, statistics: Statistics) -> Float[Array, " k"]:
+        """Weight of the rows counted under each cluster, as the mixing weights see it."""
+
+    @abstractmethod
     def cross_score(self, moments: Any, statistics: Statistics) -> Float[Array, "k l"]:
         """Summed score of the rows counted under cluster k, had they been scored under l.
 

@@ -4,6 +4,7 @@ The log density of every Gaussian part of a model is `constant - |factor z|^2 / 
 vector z (the constant 1, regressors, responses), at a point and in expectation alike, and its
 sufficient statistics are a corner of the responsibility-weighted Gram matrix of z. A product
 therefore stacks the factors, scores a chunk with one matrix product, and takes one Gram matrix.
+Weights and discrete covariates are linear in columns of ones and zeros, whose sums are counts.
 Parts whose log density is no quadratic form have sites: they score rows by themselves and count
 them by their expansion.
 """
@@ -55,6 +56,20 @@ class AbstractQuadraticBlock(eqx.Module):
         self, count: Float[Array, " k"], gram: Float[Array, "k c c"], prior: Any, moments: Any
     ) -> Any:
         """Posterior given weighted counts and the Gram matrix of the block's columns."""
+
+
+class AbstractLinearBlock(eqx.Module):
+    """A block whose score is linear in some columns of a row."""
+
+    columns: eqx.AbstractVar[tuple[int, ...]]
+
+    @abstractmethod
+    def linear(self, moments: Any) -> Float[Array, "k columns"]:
+        """The score as a linear form of the block's columns."""
+
+    @abstractmethod
+    def posterior(self, sums: Float[Array, "k columns"], prior: Any, moments: Any) -> Any:
+        """Posterior given weighted sums of the block's columns."""
 
 
 class AbstractSitedBlock(eqx.Module):
@@ -201,11 +216,12 @@ class ProductPosterior(AbstractPosterior):
 class Product(AbstractBlock):
     """Product of blocks over rows of `n_columns`, the first of them the constant 1.
 
-    Statistics are a tuple: the packed Gram matrix of the columns of all quadratic blocks, then
-    those of each block with sites.
+    Statistics are a tuple: the packed Gram matrix of the columns of all quadratic blocks, the sums
+    of those columns of linear blocks that are not among them, then those of each block with sites.
+    The first block is that of the weights.
     """
 
-    blocks: tuple[AbstractQuadraticBlock | AbstractSitedBlock, ...]
+    blocks: tuple[AbstractLinearBlock | AbstractQuadraticBlock | AbstractSitedBlock, ...]
     n_columns: int = eqx.field(static=True)
 
     @property
@@ -218,6 +234,11 @@ class Product(AbstractBlock):
         return [(i, block) for i, block in blocks if isinstance(block, AbstractQuadraticBlock)]
 
     @property
+    def _linear(self) -> list[tuple[int, AbstractLinearBlock]]:
+        blocks = enumerate(self.blocks)
+        return [(i, block) for i, block in blocks if isinstance(block, AbstractLinearBlock)]
+
+    @property
     def _sited(self) -> list[tuple[int, AbstractSitedBlock]]:
         blocks = enumerate(self.blocks)
         return [(i, block) for i, block in blocks if isinstance(block, AbstractSitedBlock)]
@@ -227,6 +248,12 @@ class Product(AbstractBlock):
         """Columns of the Gram matrix: those of the quadratic blocks, and the constant."""
         return tuple(sorted({0}.union(*(block.columns for _, block in self._quadratic))))
 
+    @property
+    def sum_columns(self) -> tuple[int, ...]:
+        """Columns of linear blocks that the Gram matrix does not have."""
+        found = set().union(*(block.columns for _, block in self._linear))
+        return tuple(sorted(found.difference(self.gram_columns)))
+
     def _gram_values(self, values: Float[Array, "columns rows"]) -> Float[Array, "c rows"]:
         columns = self.gram_columns
         return values if len(columns) == self.n_columns else values[np.asarray(columns)]
@@ -234,7 +261,7 @@ class Product(AbstractBlock):
     def quadratic(self, moments: tuple[Any, ...]) -> Quadratic:
         """The quadratic blocks as one form of the Gram matrix's columns."""
         parts = [(block, block.quadratic(moments[i])) for i, block in self._quadratic]
-        constant = sum((part.constant for _, part in parts), jnp.zeros(()))
+        constant = sum((part.constant for _, part in parts), self.linear(moments)[:, 0])
         columns = self.gram_columns
         widened = [
             jnp.zeros((constant.shape[0], part.factor.shape[1], len(columns)))
@@ -250,9 +277,21 @@ class Product(AbstractBlock):
             factor = jnp.linalg.qr(factor, mode="r")
         return Quadratic(constant, factor)
 
+    def linear(self, moments: tuple[Any, ...]) -> Float[Array, "k columns"]:
+        """The linear blocks as one form of the whole row."""
+        found = []
+        for i, block in self._linear:
+            own = block.linear(moments[i])
+            wide = jnp.zeros((own.shape[0], self.n_columns))
+            found.append(wide.at[:, np.asarray(block.columns, int)].add(own))
+        return sum(found[1:], found[0])
+
     def score(self, moments: tuple[Any, ...], rows: Rows) -> Float[Array, "k rows"]:
         constant, factor = self.quadratic(moments)
         total = quadratic_score(constant, factor, self._gram_values(rows.values))
+        if self._beyond_constant:
+            columns = np.asarray(self._beyond_constant)
+            total += self.linear(moments)[:, columns] @ rows.values[columns]
         for i, block in self._sited:
             total += block.score(moments[i], rows.values)
         return total
@@ -261,8 +300,9 @@ class Product(AbstractBlock):
         self, moments: tuple[Any, ...], rows: Rows, resp: Float[Array, "k rows"]
     ) -> Statistics:
         gram = packed_gram(self._gram_values(rows.values), resp)
+        sums = resp @ rows.values[np.asarray(self.sum_columns, int)].T
         sited = [block.statistics(moments[i], rows.values, resp) for i, block in self._sited]
-        return (gram, *sited)
+        return (gram, sums, *sited)
 
     def drawn_totals(
         self,
@@ -276,13 +316,14 @@ class Product(AbstractBlock):
 
             bits = jax.random.bits(key, (2,), jnp.uint32)
             log_density, gram = sample_rows(*self.quadratic(moments), rows, bits)
-            return Totals(log_density, (gram,))
+            return Totals(log_density, (gram, jnp.zeros((gram.shape[0], 0))))
 
         def portable(moments: tuple[Any, ...], rows: RowBlock, key: PRNGKeyArray) -> Totals:
             return drawn_totals(self, moments, rows, key, at)
 
         # The foreign function knows rows all of whose columns are in the Gram matrix.
-        if self._sited or len(self.gram_columns) < self.n_columns:
+        known = not self._sited and not self._beyond_constant
+        if not known or len(self.gram_columns) < self.n_columns:
             return portable(moments, rows, key)
         return lax.platform_dependent(moments, rows, key, cpu=native, default=portable)
 
@@ -291,7 +332,11 @@ class Product(AbstractBlock):
         gram = unpack_gram(statistics[0], len(self.gram_columns))
         square = jnp.swapaxes(factor, 1, 2) @ factor
         total = gram[:, 0, 0][:, None] * constant - 0.5 * jnp.einsum("kcd,lcd->kl", gram, square)
-        for (i, block), own in zip(self._sited, statistics[1:], strict=True):
+        if self._beyond_constant:
+            columns = self._beyond_constant
+            sums = self._sums_of(columns, gram, statistics[1])
+            total += sums @ self.linear(moments)[:, np.asarray(columns)].T
+        for (i, block), own in zip(self._sited, statistics[2:], strict=True):
             total += block.cross_score(moments[i], own)
         return total
 
@@ -306,9 +351,31 @@ class Product(AbstractBlock):
             index = np.searchsorted(columns, block.columns)
             corner = gram[:, index[:, None], index[None, :]]
             parts[i] = block.posterior(count, corner, prior.parts[i], moments[i])
-        for (i, block), own in zip(self._sited, statistics[1:], strict=True):
+        for i, block in self._linear:
+            sums = self._sums_of(block.columns, gram, statistics[1])
+            parts[i] = block.posterior(sums, prior.parts[i], moments[i])
+        for (i, block), own in zip(self._sited, statistics[2:], strict=True):
             parts[i] = block.posterior(own, prior.parts[i], moments[i])
         return ProductPosterior(tuple(parts))
+
+    def counts(self, statistics: Statistics) -> Float[Array, " k"]:
+        gram = unpack_gram(statistics[0], len(self.gram_columns))
+        return self._sums_of(self._linear[0][1].columns, gram, statistics[1])[:, 0]
+
+    @property
+    def _beyond_constant(self) -> tuple[int, ...]:
+        """Columns of linear blocks but the constant, which the quadratic form has."""
+        return tuple(sorted(set().union(*(own.columns for _, own in self._linear)) - {0}))
+
+    def _sums_of(
+        self, columns: tuple[int, ...], gram: Float[Array, "k c c"], sums: Float[Array, "k s"]
+    ) -> Float[Array, "k columns"]:
+        """Sums of some columns, from the Gram matrix or beside it."""
+        own, beside = self.gram_columns, self.sum_columns
+        found = [
+            gram[:, 0, own.index(c)] if c in own else sums[:, beside.index(c)] for c in columns
+        ]
+        return jnp.stack(found, axis=1)
 
     def blend(
         self, old: ProductPosterior, new: ProductPosterior, rate: Float[Array, ""]
@@ -319,7 +386,7 @@ class Product(AbstractBlock):
         return ProductPosterior(tuple(parts))
 
     def sited_log_prob(self, statistics: Statistics) -> Float[Array, ""]:
-        pairs = zip(self._sited, statistics[1:], strict=True)
+        pairs = zip(self._sited, statistics[2:], strict=True)
         return sum((jnp.sum(block.log_prob(own)) for (_, block), own in pairs), jnp.zeros(()))
 
     def corrected(
@@ -332,7 +399,7 @@ class Product(AbstractBlock):
     ) -> ProductParameters:
         parts = list(proposed.parts)
         keys = jax.random.split(key, len(self.blocks))
-        for (i, block), *own in zip(self._sited, statistics[0][1:], statistics[1][1:], strict=True):
+        for (i, block), *own in zip(self._sited, statistics[0][2:], statistics[1][2:], strict=True):
             parts[i] = block.corrected(
                 prior.parts[i], now.parts[i], proposed.parts[i], (own[0], own[1]), keys[i]
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from clusterwise.core.errors import OptionError
+from clusterwise.covariates.density import AbstractDensity
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.posteriors.specification import Numbers, check_positive, diagonal_of
 from clusterwise.regression.linear_gaussian import LinearGaussian
@@ -18,7 +19,7 @@ from clusterwise.regression.prior import (
 
 
 @dataclass(frozen=True)
-class GaussianCovariates:
+class GaussianCovariates(AbstractDensity):
     """Jointly Gaussian covariates.
 
     Parameters
@@ -65,7 +66,6 @@ class GaussianCovariates:
 
     @property
     def common_scale(self) -> bool:
-        """Whether columns must keep their units relative to each other."""
         return self.form == "spherical"
 
     def block(
@@ -76,23 +76,22 @@ class GaussianCovariates:
         offset: int | None = None,
         trials: int | None = None,
     ) -> LinearGaussian:
-        """The block over these columns of a row."""
         return LinearGaussian(regressors, responses)
 
     def prior(
         self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
     ) -> MatrixNormal:
-        """Prior of the density's block, in standard units."""
         options = LinearOptions(what, self.form, self.shared, self.covariance)
         return linear_prior(frame, options, prior)
 
     def n_predictors(self, n_responses: int) -> int:
-        """Means of each cluster."""
         return n_responses
 
     def n_dispersion(self, n_components: int, n_columns: int) -> int:
-        """Number of free covariance parameters."""
         if self.covariance is not None:
             return 0
         free = {"full": n_columns * (n_columns + 1) // 2, "diag": n_columns, "spherical": 1}
         return free[self.form] * (1 if self.shared else n_components)
+
+    def over(self, variables: tuple[str, ...]) -> list[AbstractDensity]:
+        return [self.with_formula(f"0 + {' + '.join(variables)}")] if variables else []

@@ -53,8 +53,7 @@ def propose(
     """Draw parameters given the rows' clusters, these perhaps in another order."""
     order_key, key = jax.random.split(key)
     moments, statistics, now = parameters.moments(), totals.statistics, parameters
-    count = jax.tree.leaves(statistics)[0][:, 0]
-    order = prior.draw_order(count, moments, order_key)
+    order = prior.draw_order(block.counts(statistics), moments, order_key)
     if order is not None:
         statistics = jax.tree.map(lambda leaf: leaf[order], statistics)
     if block.exact:

@@ -83,6 +83,11 @@ def _k_means(features: np.ndarray, k: int, rng: np.random.Generator) -> Labels:
     from scipy.cluster.vq import kmeans2
 
     scaled = features / np.where(features.std(axis=0) > 0, features.std(axis=0), 1.0)
+    distinct, labels = np.unique(scaled[: k * k + 1], axis=0, return_inverse=True)
+    if len(distinct) <= k:
+        distinct, labels = np.unique(scaled, axis=0, return_inverse=True)
+    if len(distinct) <= k:
+        return labels.reshape(-1)
     # An empty cluster leaves k-means with fewer centres, which EM can fill again.
     _, labels = kmeans2(scaled, k, iter=15, minit="++", rng=rng, missing="warn")
     return labels

@@ -69,7 +69,7 @@ def start_program(
     mode = prior.mode()
     moments = mode.moments() if not block.exact else prior.moments()
     statistics = labelled(block, moments, rows, labels)
-    order = jnp.argsort(-jax.tree.leaves(statistics)[0][:, 0], stable=True)
+    order = jnp.argsort(-block.counts(statistics), stable=True)
     ordered = jnp.argsort(order)[labels]
     statistics = jax.tree.map(lambda leaf: leaf[order], statistics)
     first = block.posterior(statistics, prior, moments)

@@ -68,18 +68,18 @@ class Estimates(NamedTuple):
                 index=self.components,
                 columns=pd.Index(self.modelled(i)),
             )
-            for i in self.layout.densities
+            for i in self.layout.gaussian
         ]
         return pd.concat(frames, axis=1) if frames else pd.DataFrame(index=self.components)
 
     def covariances(self) -> list[pd.DataFrame]:
         """Covariance matrix of the modelled covariates of each component."""
-        names = [name for i in self.layout.densities for name in self.modelled(i)]
+        names = [name for i in self.layout.gaussian for name in self.modelled(i)]
         found = []
         for k in range(len(self.components)):
             whole = np.zeros((len(names), len(names)))
             at = 0
-            for i in self.layout.densities:
+            for i in self.layout.gaussian:
                 covariance = self.values.parts[i].covariance
                 assert covariance is not None
                 block = covariance[k]
@@ -110,14 +110,25 @@ class Estimates(NamedTuple):
                         columns[f"{label} (sd)"] = spread.parts[i].coefficients[:, j, m]
             for what, value in values.dispersion.items():
                 columns[f"{prefix}{what}"] = value
-        for i in self.layout.densities:
+        for i in self.layout.gaussian:
             values = self.values.parts[i]
             for j, name in zip(self.layout.parts[i].kept_names, self.modelled(i), strict=True):
                 columns[f"mean of {name}"] = values.coefficients[:, 0, j]
             assert values.covariance is not None
             for j, name in enumerate(self.modelled(i)):
                 columns[f"sd of {name}"] = np.sqrt(values.covariance[:, j, j])
+        for name, frame in self.levels().items():
+            columns |= {f"P({name} = {level})": frame[level].to_numpy() for level in frame}
         return pd.DataFrame(columns, index=self.components)
+
+    def levels(self) -> dict[str, pd.DataFrame]:
+        """Probabilities of the levels of each categorical covariate: one row a component."""
+        found = {}
+        for i in self.layout.discrete:
+            name, levels = self.layout.parts[i].level_names
+            values = self.values.parts[i].levels
+            found[name] = pd.DataFrame(values, index=self.components, columns=pd.Index(levels))
+        return found
 
     def _by_response(self, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
         if len(frames) == 1:

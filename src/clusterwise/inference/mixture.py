@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from clusterwise.core.product import (
+    AbstractLinearBlock,
     AbstractQuadraticBlock,
     AbstractSitedBlock,
     Product,
@@ -21,13 +22,17 @@ _NUMBERS = 500_000
 
 
 @Program
-def _quadratics(block: Product, moments: tuple[Any, ...]) -> list[Quadratic | None]:
-    """Each quadratic block's form, for every draw; None for the others."""
-    pairs = zip(block.blocks, moments, strict=True)
-    return [
-        jax.vmap(one.quadratic)(moment) if isinstance(one, AbstractQuadraticBlock) else None
-        for one, moment in pairs
-    ]
+def _forms(block: Product, moments: tuple[Any, ...]) -> list[Any]:
+    """Each block's quadratic or linear form for every draw; the moments of one with sites."""
+    found: list[Any] = []
+    for one, moment in zip(block.blocks, moments, strict=True):
+        if isinstance(one, AbstractQuadraticBlock):
+            found.append(jax.vmap(one.quadratic)(moment))
+        elif isinstance(one, AbstractLinearBlock):
+            found.append(jax.vmap(one.linear)(moment))
+        else:
+            found.append(moment)
+    return found
 
 
 @Program
@@ -60,6 +65,25 @@ class _QuadraticScores(NamedTuple):
         if m:
             values = rows[:, self.columns] @ factor.reshape(-1, columns).T
             total -= 0.5 * np.square(values).reshape(-1, draws, k, m).sum(axis=3)
+
+
+class _LinearScores(NamedTuple):
+    """Scores of a linear block over its columns, arrays with a leading axis of draws."""
+
+    columns: list[int]
+    form: np.ndarray
+
+    @property
+    def width(self) -> int:
+        return int(np.prod(self.form.shape[:2]))
+
+    def subset(self, draws: np.ndarray) -> _LinearScores:
+        return self._replace(form=self.form[draws])
+
+    def add_to(self, total: np.ndarray, rows: np.ndarray) -> None:
+        draws, k, columns = self.form.shape
+        values = rows[:, self.columns] @ self.form.reshape(-1, columns).T
+        total += values.reshape(-1, draws, k)
 
 
 class _SitedScores(NamedTuple):
@@ -98,14 +122,16 @@ class ScoredMixture:
 
     @double_precision
     def __init__(self, block: Product, moments: tuple[Any, ...]) -> None:
-        forms = jax.tree.map(np.asarray, _quadratics(block, moments))
-        self._scored: list[_QuadraticScores | _SitedScores] = []
-        for one, moment, form in zip(block.blocks, moments, forms, strict=True):
+        forms = jax.tree.map(np.asarray, _forms(block, moments))
+        self._scored: list[_QuadraticScores | _LinearScores | _SitedScores] = []
+        for one, form in zip(block.blocks, forms, strict=True):
             if isinstance(one, AbstractSitedBlock):
-                self._scored.append(_SitedScores(one, jax.tree.map(np.asarray, moment)))
+                self._scored.append(_SitedScores(one, form))
+            elif isinstance(one, AbstractLinearBlock):
+                self._scored.append(_LinearScores(list(one.columns), form))
             else:
                 self._scored.append(_QuadraticScores(list(one.columns), form))
-        self.shape: tuple[int, int] = forms[0].constant.shape
+        self.shape: tuple[int, int] = forms[0].shape[:2]
         """Draws and clusters; the weights' block, which comes first, has a number for each."""
 
     @classmethod

@@ -117,7 +117,14 @@ def _posterior(layout: Layout, values: Values) -> xr.Dataset:
         for name, own in value.dispersion.items():
             variables[f"{prefix}{name}"] = ((*_BASE, "component"), own)
         coords[coef] = list(part.terms)
-    densities = [(part, value) for part, value in parts if not part.is_response]
+    densities = [(layout.parts[i], values.parts[i]) for i in layout.gaussian]
+    for i in layout.discrete:
+        name, levels = layout.parts[i].level_names
+        own = values.parts[i].levels
+        assert own is not None
+        dim = f"level_of_{_safe(name)}"
+        variables[f"probability_of_{_safe(name)}"] = ((*_BASE, "component", dim), own)
+        coords[dim] = levels
     for number, (part, value) in enumerate(densities):
         suffix = "" if len(densities) == 1 else f"_{number}"
         dim, other = f"covariate{suffix}", f"covariate{suffix}_bis"
@@ -150,10 +157,11 @@ def _of_rows(
     modelled = {
         _safe(part.names[place]): (i, j)
         for i, part in enumerate(layout.parts)
+        if i not in layout.discrete
         for j, place in enumerate(part.kept_names)
     }
     responses = {name: at for name, at in modelled.items() if layout.parts[at[0]].is_response}
-    joint = len(responses) < len(modelled)
+    joint = bool(layout.densities)
     predicted = responses or modelled
     name = next(iter(responses)) if len(responses) == 1 and not joint else _JOINT
     what = (

@@ -188,6 +188,10 @@ class SampledMixture:
                 for name, value in own.dispersion.items():
                     components[f"{prefix}{name}"] = value
                     coords[f"{prefix}{name}"] = [k]
+            elif own.levels is not None:
+                name, levels = part.level_names
+                components[f"probability of {name}"] = own.levels
+                coords[f"probability of {name}"] = [k, levels]
             else:
                 names = [part.names[j] for j in part.kept_names]
                 components[f"mean of {', '.join(names)}"] = own.coefficients[..., 0, :]
@@ -207,7 +211,9 @@ class SampledMixture:
         features = [np.log(values.weights)[..., None]]
         for own in values.parts:
             features.append(own.coefficients.reshape(*own.coefficients.shape[:3], -1))
-            if own.covariance is not None:
+            if own.levels is not None:
+                features.append(own.levels)
+            elif own.covariance is not None:
                 features.append(np.log(np.diagonal(own.covariance, axis1=-2, axis2=-1)))
             else:
                 features += [np.log(value)[..., None] for value in own.dispersion.values()]

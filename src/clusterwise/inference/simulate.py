@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,8 @@ class Truth:
 
     `weights` (k,); for each response by name `coefficients` (k, p), whose shape is checked when
     they meet their design, and dispersions (k,) by their names; `means` (k, d) and `covariances`
-    (k, d, d) of the columns `densities`.
+    (k, d, d) of the columns `densities`; `levels` the levels of each categorical covariate with
+    their probabilities (k, levels).
     """
 
     weights: np.ndarray
@@ -37,10 +38,29 @@ class Truth:
     densities: tuple[str, ...]
     means: np.ndarray
     covariances: np.ndarray
+    levels: Mapping[str, tuple[Sequence[Any], np.ndarray]]
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Covariates that the model gives."""
+        return (*self.densities, *self.levels)
 
 
-def estimated_truth(estimates: Estimates) -> Truth:
-    """A fit's point estimates as parameters to simulate from."""
+def estimated_truth(estimates: Estimates, known: Callable[[str], Sequence[Any] | None]) -> Truth:
+    """A fit's point estimates as parameters to simulate from.
+
+    Parameters
+    ----------
+    estimates : Estimates
+        The point estimates.
+    known : callable
+        Levels of a column by its name, as the data have them.
+
+    Returns
+    -------
+    Truth
+        The parameters as arrays.
+    """
     values, responses = estimates.values, estimates.layout.responses
     means = estimates.means()
     return Truth(
@@ -50,6 +70,10 @@ def estimated_truth(estimates: Estimates) -> Truth:
         tuple(means.columns),
         means.to_numpy(),
         np.stack([covariance.to_numpy() for covariance in estimates.covariances()]),
+        {
+            name: (list(known(name) or ()), frame.to_numpy())
+            for name, frame in estimates.levels().items()
+        },
     )
 
 
@@ -68,6 +92,8 @@ def density_columns(spec: Specification) -> tuple[str, ...]:
     """
     found = []
     for density in spec.densities:
+        if not density.scaled:
+            continue
         terms = parse(density.formula, response=False).terms
         found += [":".join(factor.name for factor in term) for term in terms if term]
     return tuple(found)
@@ -99,6 +125,12 @@ def read_truth(spec: Specification, params: Any) -> Truth:
     needed += ["coefficients"] if spec.responses else []
     named = [name for r in spec.responses for name in r.family.dispersion_names]
     needed += dict.fromkeys(named)
+    categorical = [
+        parse(density.formula, response=False).variables[0]
+        for density in spec.densities
+        if not density.scaled
+    ]
+    needed += ["levels"] if categorical else []
     needed += ["means", "covariances"] if densities else []
     listed = ", ".join(map(repr, needed))
     if not isinstance(params, Mapping):
@@ -131,7 +163,30 @@ def read_truth(spec: Specification, params: Any) -> Truth:
         densities,
         _array("means", params["means"], (k, d)) if d else np.zeros((k, 0)),
         _covariances(params["covariances"], k, d) if d else np.zeros((k, 0, 0)),
+        _levels(params["levels"], categorical, k) if categorical else {},
     )
+
+
+def _levels(
+    value: Any, names: Sequence[str], k: int
+) -> dict[str, tuple[Sequence[Any], np.ndarray]]:
+    """Probabilities of levels: for each column a mapping from level to one number a cluster."""
+    found = {}
+    for name, own in _by_response(value, "levels", names).items():
+        if not isinstance(own, (Mapping, pd.DataFrame)):
+            raise OptionError(
+                f"params['levels'][{name!r}] must be a mapping from each level to its probability "
+                "in every cluster."
+            )
+        columns = [_array(f"levels of {name!r}: {level!r}", own[level], (k,)) for level in own]
+        table = np.stack(columns, axis=1)
+        if np.any(table < 0) or np.any(np.abs(table.sum(axis=1) - 1) > _SUM):
+            raise OptionError(
+                f"params['levels'][{name!r}]: probabilities must not be negative and must sum to "
+                "1 in every cluster."
+            )
+        found[name] = (list(own), table)
+    return found
 
 
 def simulate(
@@ -169,7 +224,7 @@ def simulate(
     DataError, OptionError
         Where parameters do not fit the model or columns are missing.
     """
-    frame = _given(responses, truth.densities, data, n, rng)
+    frame = _given(responses, truth.made, data, n, rng)
     if frame is None:
         if n is None:
             raise OptionError("n=None takes as many rows as data has; give n, or data=.")
@@ -182,6 +237,9 @@ def simulate(
         factors = np.linalg.cholesky(truth.covariances)[labels]
         drawn = truth.means[labels] + np.einsum("nij,nj->ni", factors, noise)
         columns = dict(zip(truth.densities, drawn.T, strict=True))
+    for name, (known, probabilities) in truth.levels.items():
+        below = np.cumsum(probabilities, axis=1)[labels, :-1] <= rng.random((rows, 1))
+        columns[name] = np.asarray(known)[below.sum(axis=1)]
     frame = frame.assign(**columns, **{LABEL: labels})
     if encoder is None:
         encoder = Encoder.fit(open_table(frame), _designs(responses))

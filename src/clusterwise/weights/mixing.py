@@ -5,26 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from clusterwise.core.product import AbstractQuadraticBlock, Quadratic
+from clusterwise.core.product import AbstractLinearBlock
 from clusterwise.posteriors.dirichlet import WeightMoments
 
 
-class MixingWeights(AbstractQuadraticBlock):
-    """One weight per cluster; its prior, Dirichlet or stick-breaking, adds the counts."""
+class MixingWeights(AbstractLinearBlock):
+    """One weight per cluster; its prior, Dirichlet or stick-breaking, adds the counts.
 
-    columns: tuple[int, ...] = eqx.field(static=True, default=())
+    Its column is one in every row that counts: the constant.
+    """
 
-    def quadratic(self, moments: WeightMoments) -> Quadratic:
-        return Quadratic(moments.log_weights, jnp.zeros((moments.log_weights.shape[0], 0, 0)))
+    columns: tuple[int, ...] = eqx.field(static=True, default=(0,))
 
-    def posterior(
-        self,
-        count: Float[Array, " k"],
-        gram: Float[Array, "k c c"],
-        prior: Any,
-        moments: WeightMoments,
-    ) -> Any:
-        return prior.updated(count, moments)
+    def linear(self, moments: WeightMoments) -> Float[Array, "k columns"]:
+        return moments.log_weights[:, None]
+
+    def posterior(self, sums: Float[Array, "k columns"], prior: Any, moments: WeightMoments) -> Any:
+        return prior.updated(sums[:, 0], moments)
