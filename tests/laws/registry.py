@@ -16,7 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import integrate, linalg, special, stats
 
-from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
+from clusterwise.core.product import (
+    AbstractLinearBlock,
+    Product,
+    ProductParameters,
+    ProductPosterior,
+)
 from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
 from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_source
 from clusterwise.engines.chains import Chains
@@ -82,17 +87,19 @@ class Part:
         """Posterior after rows (n, columns) with responsibilities (k, n), summed by NumPy."""
         prior = self.prior(len(resp)) if prior is None else prior
         own = values[:, list(self.block.columns)]
+        if isinstance(self.block, AbstractLinearBlock):
+            return self.block.posterior(jnp.asarray(resp @ own), prior, prior.moments())
         gram = np.einsum("kn,nc,nd->kcd", resp, own, own)
         return self.block.posterior(
             jnp.asarray(resp.sum(axis=1)), jnp.asarray(gram), prior, prior.moments()
         )
 
     def scores(self, moments: Any, values: np.ndarray) -> np.ndarray:
-        """(k, n) expected log density of rows, from the block's quadratic form."""
-        constant, factor = self.block.quadratic(moments)
+        """(k, n) expected log density of rows, from the block's quadratic or linear form."""
         own = values[:, list(self.block.columns)]
-        if not own.size:
-            return np.broadcast_to(np.asarray(constant)[:, None], (constant.shape[0], len(values)))
+        if isinstance(self.block, AbstractLinearBlock):
+            return np.asarray(self.block.linear(moments)) @ own.T
+        constant, factor = self.block.quadratic(moments)
         whitened = np.einsum("kmc,nc->kmn", np.asarray(factor), own)
         return np.asarray(constant)[:, None] - 0.5 * np.square(whitened).sum(axis=1)
 
@@ -104,8 +111,8 @@ class Case:
     parts: tuple[Part, ...]
 
     @property
-    def block(self) -> QuadraticProduct:
-        return QuadraticProduct(tuple(part.block for part in self.parts), N_COLUMNS)
+    def block(self) -> Product:
+        return Product(tuple(part.block for part in self.parts), N_COLUMNS)
 
     @property
     def has_flat(self) -> bool:

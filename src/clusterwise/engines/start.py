@@ -83,9 +83,7 @@ def _k_means(features: np.ndarray, k: int, rng: np.random.Generator) -> Labels:
     from scipy.cluster.vq import kmeans2
 
     scaled = features / np.where(features.std(axis=0) > 0, features.std(axis=0), 1.0)
-    distinct, labels = np.unique(scaled[: k * k + 1], axis=0, return_inverse=True)
-    if len(distinct) <= k:
-        distinct, labels = np.unique(scaled, axis=0, return_inverse=True)
+    distinct, labels = np.unique(scaled, axis=0, return_inverse=True)
     if len(distinct) <= k:
         return labels.reshape(-1)
     # An empty cluster leaves k-means with fewer centres, which EM can fill again.
