@@ -13,6 +13,7 @@ NAMES = (
     "nuts_thread_one",
     "nuts_memory",
     "em_iteration",
+    "em_families",
     "lines",
     "out_of_core",
 )

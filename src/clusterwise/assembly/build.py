@@ -9,11 +9,13 @@ import numpy as np
 
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import Prepared
+from clusterwise.core.errors import OptionError
 from clusterwise.core.product import Product, ProductPosterior
 from clusterwise.covariates.density import AbstractDensity
 from clusterwise.engines.degeneracy import Degeneracy
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import StartData
+from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.regression.free import free_prior, is_free
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import (
@@ -134,6 +136,11 @@ def make_free_prior(
             continue
         frame = make_frame(layout, part, gram, spec.n_components)
         name = part.names[0] if part.is_response else "covariates"
+        if not isinstance(own, MatrixNormal):
+            raise OptionError(
+                f"prior[{name!r}]: NumPyro distributions go with Gaussian responses and densities; "
+                "give cw.Normal(mean, covariance) for the coefficients of another response."
+            )
         parts.append(free_prior(name, frame, own, given))
     return ProductPosterior(tuple(parts))
 

@@ -260,4 +260,11 @@ def _priors(
             f"prior names {', '.join(map(repr, sorted(unknown)))}; this model has "
             f"{', '.join(map(repr, dict.fromkeys(kinds.values())))}."
         )
-    return {kind: prior.get(name, "default") for kind, name in kinds.items()}, False
+    found = {kind: prior.get(name, "default") for kind, name in kinds.items()}
+    levels = [f"covariates:{j}" for j, density in enumerate(densities) if not density.scaled]
+    if "covariates" in prior and len(levels) == len(densities):
+        raise OptionError(
+            "prior['covariates'] is of Gaussian densities, and this model has none; say "
+            "cw.CategoricalCovariates(..., concentration=...) instead."
+        )
+    return found | dict.fromkeys(levels, "default"), False

@@ -17,6 +17,7 @@ from clusterwise.assembly.assemble import Assembled
 from clusterwise.assembly.build import to_data_units
 from clusterwise.assembly.layout import Layout, Part
 from clusterwise.core.errors import OptionError
+from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.interop.mixture import MixtureOfRegressions
 from clusterwise.posteriors.covariance import (
     AbstractCovariance,
@@ -28,8 +29,10 @@ from clusterwise.posteriors.dirichlet import DirichletPosterior
 from clusterwise.posteriors.known_weights import KnownWeightsPosterior
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.regression.free import FreePrior
+from clusterwise.responses.gaussian import Gaussian
 
 _OBSERVED = "obs"
+_GAUSSIAN = (Gaussian, GaussianCovariates)
 
 
 class _Units(NamedTuple):
@@ -54,6 +57,12 @@ def make_program(assembled: Assembled) -> Callable[[], None]:
         raise OptionError(
             "numpyro() takes models of one response, and this has "
             f"{len(spec.responses)}; use cw.MixtureOfRegressions in a program of your own."
+        )
+    strange = [f.__class__.__name__ for f in spec.forms if not isinstance(f, _GAUSSIAN)]
+    if strange:
+        raise OptionError(
+            f"numpyro() writes Gaussian responses and densities only, and this model has "
+            f"{', '.join(dict.fromkeys(strange))}."
         )
     if spec.flat:
         raise OptionError("numpyro() needs a proper prior, not prior='flat'.")

@@ -80,7 +80,7 @@ class AbstractBinary(AbstractGeneralised):
         from scipy.special import expit, ndtr
 
         probability = (expit if self.link == "logit" else ndtr)(predictors[0])
-        return stats.binom(1 if trials is None else trials, probability)
+        return stats.binom(1 if trials is None else trials.astype(int), probability)
 
 
 @dataclass(frozen=True)
