@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import clusterwise as cw
-from clusterwise.core.product import ProductParameters, ProductPosterior, QuadraticProduct
+from clusterwise.core.product import Product, ProductParameters, ProductPosterior
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.posteriors.dirichlet import Weights
@@ -70,9 +70,9 @@ class Fitted:
         )
 
     @property
-    def block(self) -> QuadraticProduct:
+    def block(self) -> Product:
         parts = tuple(LinearGaussian(part.regressors, part.responses) for part in self.linear)
-        return QuadraticProduct((MixingWeights(), *parts), N_COLUMNS)
+        return Product((MixingWeights(), *parts), N_COLUMNS)
 
     def prior(self) -> ProductPosterior:
         weights = self.weights.prior(_CLUSTERS, flat=False)
