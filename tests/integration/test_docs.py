@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/answers.md", "docs/numpyro.md", "docs/posteriors.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/answers.md",
+    "docs/families.md",
+    "docs/numpyro.md",
+    "docs/posteriors.md",
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTPUT = ("text", "console")
 

@@ -80,22 +80,22 @@ def fit(
         str | None,
         typer.Option(help="Of the covariates: full, diag, spherical or tied.", metavar="TYPE"),
     ] = None,
-    family: Annotated[str, typer.Option(help="Family of the response.")] = "gaussian",
+    family: Annotated[
+        str, typer.Option(help="gaussian, poisson, bernoulli, binomial, ...")
+    ] = "gaussian",
     weights: Annotated[
         str, typer.Option(help="dirichlet, dirichlet_process or pitman_yor.")
     ] = "dirichlet",
     shared: Annotated[
-        str | None, typer.Option(help="Not in this version: terms with one coefficient for all.")
+        str | None, typer.Option(help='Terms with one coefficient for all clusters: "x2".')
     ] = None,
     groups: Annotated[
         str | None, typer.Option(help="Not in this version: column whose rows share a cluster.")
     ] = None,
     offset: Annotated[
-        str | None, typer.Option(help="Not in this version: column to add to the predictor.")
+        str | None, typer.Option(help='Column or expression to add to the predictor: "log(hours)".')
     ] = None,
-    trials: Annotated[
-        str | None, typer.Option(help="Not in this version: column of binomial trials.")
-    ] = None,
+    trials: Annotated[str | None, typer.Option(help="Column of binomial trials.")] = None,
     sample_weight: Annotated[
         str | None, typer.Option(help="Column with a weight of each row.")
     ] = None,
