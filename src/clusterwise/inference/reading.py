@@ -51,7 +51,9 @@ class RowReader(NamedTuple):
                 found.append(part.kind)
                 continue
             if regressors:
+                extras = (("offset", part.offset), ("trials", part.trials))
                 found.append(f"regressors:{i}")
+                found += [f"{what}:{i}" for what, column in extras if column is not None]
             if response:
                 found.append(part.kind)
         return found
