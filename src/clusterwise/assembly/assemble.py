@@ -35,7 +35,7 @@ def designs(spec: Specification) -> dict[str, str]:
     found: dict[str, str] = {}
     for i, response in enumerate(spec.responses):
         found[f"regressors:{i}"] = response.right
-        found[f"response:{i}"] = f"0 + {response.expression}"
+        found[f"response:{i}"] = f"0 + {response.family.coded(response.expression)}"
         if response.offset is not None:
             found[f"offset:{i}"] = f"0 + {response.offset}"
         if response.trials is not None:
@@ -111,12 +111,7 @@ def count_parameters(spec: Specification, prepared: Prepared) -> int:
         own = part.form.n_predictors(len(part.responses))
         shared = len(part.shared_regressors)
         total += own * (k * (len(part.regressors) - shared) + shared)
-    for response in spec.responses:
-        total += response.family.n_dispersion(k)
-    for density, part in zip(
-        spec.densities, prepared.layout.parts[len(spec.responses) :], strict=True
-    ):
-        total += density.n_dispersion(k, len(part.responses))
+        total += part.form.n_dispersion(k, len(part.responses))
     return total
 
 

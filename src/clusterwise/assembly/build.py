@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from clusterwise.regression.prior import (
     ResponseSample,
     linear_prior,
 )
+from clusterwise.responses.generalised import AbstractGeneralised
 from clusterwise.weights.mixing import MixingWeights
 from clusterwise.weights.specification import AbstractWeights, Dirichlet
 
@@ -83,9 +85,9 @@ def make_frame(
     part: Part,
     gram: np.ndarray,
     n_components: int,
-    rows: np.ndarray | None = None,
+    sampled: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> LinearFrame:
-    """What a part's prior is made from; `rows` (n, columns) are some rows of the data."""
+    """What a part's prior is made from; `sampled` are some rows (n, columns), and weights (n,)."""
     index = np.asarray((*part.regressors, *part.responses), int)
     units = to_data_units(layout, part)
     return LinearFrame(
@@ -94,27 +96,31 @@ def make_frame(
         *units,
         n_components,
         0 in part.regressors,
-        None if rows is None else response_sample(part, rows),
+        None if sampled is None else response_sample(part, *sampled),
     )
 
 
-def response_sample(part: Part, rows: np.ndarray) -> ResponseSample:
+def response_sample(part: Part, rows: np.ndarray, weight: np.ndarray) -> ResponseSample:
     """A response and what goes with it, out of some rows."""
     return ResponseSample(
         rows[:, list(part.responses)],
         None if part.trials is None else rows[:, part.trials],
         None if part.offset is None else rows[:, part.offset],
+        weight,
     )
 
 
 def make_prior(
-    spec: Specification, layout: Layout, gram: np.ndarray, rows: np.ndarray | None = None
+    spec: Specification,
+    layout: Layout,
+    gram: np.ndarray,
+    sampled: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> ProductPosterior:
     """Priors of all blocks, in standard units."""
     parts: list[Any] = [spec.weights.prior(spec.n_components, spec.flat)]
     for part in layout.parts:
-        frame = make_frame(layout, part, gram, spec.n_components, rows)
-        what = repr(part.names[0]) if part.is_response else "the covariates"
+        frame = make_frame(layout, part, gram, spec.n_components, sampled)
+        what = repr(part.title) if part.is_response else "the covariates"
         own = spec.priors[part.kind]
         given = "default" if is_free(own) else own
         parts.append(part.form.prior(what, frame, given, part.shared_regressors))
@@ -135,7 +141,7 @@ def make_free_prior(
             parts.append(own)
             continue
         frame = make_frame(layout, part, gram, spec.n_components)
-        name = part.names[0] if part.is_response else "covariates"
+        name = part.title if part.is_response else "covariates"
         if not isinstance(own, MatrixNormal):
             raise OptionError(
                 f"prior[{name!r}]: NumPyro distributions go with Gaussian responses and densities; "
@@ -150,7 +156,8 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     layout = prepared.layout
     block = make_block(layout)
     rows = prepared.sample_rows
-    prior = make_prior(spec, layout, prepared.typical_gram, rows)
+    sampled = (rows, prepared.sample_weight)
+    prior = make_prior(spec, layout, prepared.typical_gram, sampled)
     regressions = tuple(
         (rows[:, list(part.regressors)], _working(part, rows))
         for part in layout.parts
@@ -173,22 +180,47 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
 
 
 def _working(part: Part, rows: np.ndarray) -> np.ndarray:
-    sample = response_sample(part, rows)
+    sample = response_sample(part, rows, np.ones(len(rows)))
     working = part.form.working(sample.response, sample.trials)
     return working if sample.offset is None else working - sample.offset[:, None]
 
 
 def _degeneracy(prepared: Prepared) -> Degeneracy:
     parts = prepared.layout.parts
-    pooled = tuple(
-        make_frame(prepared.layout, part, prepared.typical_gram, 1).pooled_residuals
-        if part.form.scaled
-        else None
-        for part in parts
-    )
-    names = [f"sigma of {p.names[0]!r}" if p.is_response else "covariance" for p in parts]
+    names = [f"{p.form.spread} of {p.title!r}" if p.is_response else "covariance" for p in parts]
     widest = max(len(part.regressors) for part in parts)
-    return Degeneracy(tuple(names), pooled, (widest + 1) / prepared.source.total_weight)
+    return Degeneracy(
+        tuple(names),
+        tuple(_pooled_variance(prepared, part) for part in parts),
+        (widest + 1) / prepared.source.total_weight,
+        tuple(_variance_of(part) for part in parts),
+    )
+
+
+def _pooled_variance(prepared: Prepared, part: Part) -> np.ndarray | None:
+    """Residual covariance of all rows, where the likelihood grows as a cluster's vanishes."""
+    if not isinstance(part.form, AbstractGeneralised):
+        frame = make_frame(prepared.layout, part, prepared.typical_gram, 1)
+        return frame.pooled_residuals if part.form.scaled else None
+    q = len(part.responses)
+    if part.form.variance(np.zeros((1, part.form.n_constants(q)))) is None:
+        return None
+    return np.var(_working(part, prepared.sample_rows), axis=0).reshape(1, 1)
+
+
+def _variance_of(part: Part) -> Callable[[Any], np.ndarray]:
+    """What gives the residual covariances (k or 1, q, q) of a part's parameters."""
+    form = part.form
+    if not isinstance(form, AbstractGeneralised):
+        return attrgetter("covariance")
+    first = form.n_predictors(len(part.responses)) * len(part.regressors)
+
+    def variance(parameters: Any) -> np.ndarray:
+        found = form.variance(np.asarray(parameters.values)[:, first:])
+        assert found is not None
+        return found[: 1 if form.shared_dispersion else None, None, None]
+
+    return variance
 
 
 def _features(layout: Layout) -> list[int]:

@@ -63,6 +63,11 @@ class Part:
         return self.form.predictor_names(self.names)
 
     @property
+    def title(self) -> str:
+        """Name of a response."""
+        return self.form.title(self.names)
+
+    @property
     def level_names(self) -> tuple[str, list[str]]:
         """The column of a categorical density, and its levels."""
         variable = self.names[0].partition("=")[0]
@@ -106,7 +111,7 @@ class Layout:
     @property
     def responses(self) -> list[tuple[str, int]]:
         """Name and part number of each response."""
-        return [(part.names[0], i) for i, part in enumerate(self.parts) if part.is_response]
+        return [(part.title, i) for i, part in enumerate(self.parts) if part.is_response]
 
     @property
     def densities(self) -> list[int]:
@@ -138,6 +143,12 @@ class Layout:
     def scale_of(self, index: int) -> float:
         """Scale of a standardised column."""
         return 1.0 if index == 0 else self.columns[index - 1].scale
+
+    def response_values(self, rows: np.ndarray, part: int) -> np.ndarray:
+        """A response (n,) of standardised rows, in data units; of levels, their numbers."""
+        columns = self.parts[part].responses
+        own = [rows[:, i] * self.scale_of(i) + self.shift_of(i) for i in columns]
+        return self.parts[part].form.value(np.column_stack(own))
 
     @property
     def log_scale(self) -> float:
@@ -268,7 +279,7 @@ def raw_rows(
     for part in design.parts:
         for name, columns in part.designs():
             if name in arrays:
-                # Of a response with two levels the last column says it all.
+                # Of a response with two levels the last column may say it all.
                 values = arrays[name][:, -len(columns) :]
                 found |= {column: values[:, j] for j, column in enumerate(columns)}
     raw = np.zeros((n_rows, len(design.names)))

@@ -42,6 +42,7 @@ class Prepared(NamedTuple):
     source: Source
     sample: Source
     sample_rows: np.ndarray
+    sample_weight: np.ndarray
     typical_gram: np.ndarray
     notes: tuple[str, ...]
 
@@ -92,7 +93,13 @@ def prepare(
     layout, dropped = _drop_aliased(layout, gram, moments, keep_aliased)
     typical, far = _typical_gram(layout, gram, sampled, moments)
     return Prepared(
-        layout, source, _sample_source(source, sampled), sampled[:, :-1], typical, (*dropped, *far)
+        layout,
+        source,
+        _sample_source(source, sampled),
+        sampled[:, :-1],
+        sampled[:, -1],
+        typical,
+        (*dropped, *far),
     )
 
 
@@ -146,7 +153,7 @@ def _check_values(design: RawDesign, forms: Sequence[Any], raw: np.ndarray, firs
         if part.kind.startswith("response"):
             response = raw[:, [design.names.index(name) for name in part.names]]
             trials = None if part.trials is None else raw[:, design.names.index(part.trials)]
-            form.check(f"The response {part.names[0]!r}", response, trials, first)
+            form.check(f"The response {form.title(part.names)!r}", response, trials, first)
 
 
 def _check_responses(design: RawDesign, moments: RawMoments) -> None:

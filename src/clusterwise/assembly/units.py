@@ -10,6 +10,7 @@ from clusterwise.assembly.build import to_data_units
 from clusterwise.assembly.layout import Layout, Part
 from clusterwise.posteriors.coefficients import Coefficients
 from clusterwise.posteriors.levels import Levels
+from clusterwise.responses.generalised import AbstractGeneralised
 
 
 class PartValues(NamedTuple):
@@ -47,8 +48,11 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
         if isinstance(value, Coefficients):
             whole = np.asarray(value.values)
             main = _by_predictor(part, whole)
-            dispersion = part.form.dispersion(whole[..., main.shape[-1] * main.shape[-2] :])
-            parts.append(PartValues(_of_all_terms(part, matrix @ main), dispersion))
+            p, m = main.shape[-2:]
+            # All predictors of a standardised response but its location are constants.
+            dispersion = part.form.dispersion(whole[..., m * p :], scale[0])
+            coefficients = _of_all_terms(part, matrix @ main * scale[:m] + shift[:, :m])
+            parts.append(PartValues(coefficients, dispersion))
             continue
         standard = np.asarray(value.coefficients)
         covariance = np.asarray(value.covariance) * np.outer(scale, scale)
@@ -88,8 +92,8 @@ def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
         if not part.form.scaled and not part.is_response:
             parts.append(_of_levels(np.sqrt(np.asarray(value))))
             continue
-        if not part.form.scaled:
-            spreads = _spread_of_predictors(part, matrix, np.asarray(value.rows))
+        if isinstance(part.form, AbstractGeneralised):
+            spreads = _spread_of_predictors(part, matrix, np.asarray(value.rows)) * scale[0]
             parts.append(PartValues(spreads, {}))
             continue
         rows = matrix @ np.asarray(value.rows) @ matrix.T

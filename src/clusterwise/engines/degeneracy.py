@@ -7,6 +7,7 @@ variances are, and against the variance of all rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,15 @@ class Degeneracy(NamedTuple):
     """Judges parameters in standard units.
 
     `names` says what each part's covariance is called, `pooled` what it is in a single cluster;
-    None for a part without one.
+    None for a part without one. `variances` take covariances (k or 1, q, q) from a part's
+    parameters.
     The average leaves out clusters lighter than `least_weight`, which hold outliers.
     """
 
     names: tuple[str, ...]
     pooled: tuple[np.ndarray | None, ...]
     least_weight: float
+    variances: tuple[Callable[[Any], np.ndarray], ...]
 
     def spuriousness(self, parameters: Any) -> float:
         """Sum over clusters of the trace of the average covariance in units of their own."""
@@ -44,7 +47,7 @@ class Degeneracy(NamedTuple):
         for i, (part, pooled) in enumerate(zip(parameters.parts[1:], self.pooled, strict=True)):
             if pooled is None:
                 continue
-            relative = _relative(part.covariance, pooled)[:, 0]
+            relative = _relative(self.variances[i](part), pooled)[:, 0]
             if np.all(relative < _VANISHED):
                 reasons.append(f"the {self.names[i]} is zero up to rounding in all components")
         return tuple(reasons)
@@ -70,9 +73,12 @@ class Degeneracy(NamedTuple):
             weights = supported / supported.sum()
         found = []
         for i, part in enumerate(parameters.parts[1:]):
-            if self.pooled[i] is not None and part.covariance.shape[0] == weights.size:
-                average = np.einsum("k,kij->ij", weights, part.covariance)
-                found.append((i, _relative(part.covariance, average)))
+            if self.pooled[i] is None:
+                continue
+            covariance = self.variances[i](part)
+            if covariance.shape[0] == weights.size:
+                average = np.einsum("k,kij->ij", weights, covariance)
+                found.append((i, _relative(covariance, average)))
         return found
 
 

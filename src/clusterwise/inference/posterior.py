@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from clusterwise.assembly.layout import Layout
+from clusterwise.assembly.layout import Layout, Part
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.product import Product
 from clusterwise.inference.lazy import LazyDraws, lazy_dataset
@@ -106,7 +106,7 @@ def _posterior(layout: Layout, values: Values) -> xr.Dataset:
     parts = list(zip(layout.parts, values.parts, strict=True))
     responses = [(part, value) for part, value in parts if part.is_response]
     for part, value in responses:
-        prefix = "" if len(responses) == 1 else f"{_safe(part.names[0])}_"
+        prefix = "" if len(responses) == 1 else f"{_safe(part.title)}_"
         coef = f"{prefix}coef"
         dims: tuple[str, ...] = (*_BASE, "component", coef)
         slopes = value.coefficients[..., 0]
@@ -155,10 +155,10 @@ def _of_rows(
         return LazyDraws(shape, compute, of_rows.draws_at_a_time())
 
     modelled = {
-        _safe(part.names[place]): (i, j)
+        name: (i, j)
         for i, part in enumerate(layout.parts)
         if i not in layout.discrete
-        for j, place in enumerate(part.kept_names)
+        for j, name in enumerate(_modelled(part))
     }
     responses = {name: at for name, at in modelled.items() if layout.parts[at[0]].is_response}
     joint = bool(layout.densities)
@@ -201,7 +201,16 @@ def _of_rows(
     return groups
 
 
+def _modelled(part: Part) -> list[str]:
+    """Names of what a part models: a response by all its columns is one."""
+    if part.is_response:
+        return [_safe(part.title)]
+    return [_safe(part.names[place]) for place in part.kept_names]
+
+
 def _observed(layout: Layout, rows: np.ndarray, part: int, column: int) -> np.ndarray:
+    if layout.parts[part].is_response:
+        return layout.response_values(rows, part)
     place = layout.parts[part].responses[column]
     return rows[:, place] * layout.scale_of(place) + layout.shift_of(place)
 

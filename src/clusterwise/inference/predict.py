@@ -122,26 +122,29 @@ class FamilyMixture(AbstractMixture):
     """For each row a mixture of a family's distributions.
 
     `log_weights` are (n, m), with m the clusters of all draws; `distribution` is SciPy's, its
-    parameters (n, m).
+    parameters (n, m), of the response less `shift` over `scale`.
     """
 
     log_weights: np.ndarray
     distribution: Any
+    shift: float = 0.0
+    scale: float = 1.0
 
     @property
     def _discrete(self) -> bool:
         return hasattr(self.distribution, "pmf")
 
     def mean(self) -> np.ndarray:
-        """Expectation (n,)."""
-        return (np.exp(self.log_weights) * self.distribution.mean()).sum(axis=1)
+        """Expectation (n,); of levels the probability of each, (n, levels)."""
+        means = np.einsum("nm,nm...->n...", np.exp(self.log_weights), self.distribution.mean())
+        return means * self.scale + self.shift
 
     def log_density(self, y: np.ndarray) -> np.ndarray:
         """Log density, or probability, (n, g) at values y (n, g)."""
         log_prob = self.distribution.logpmf if self._discrete else self.distribution.logpdf
-        return np.stack(
-            [log_sum_exp(self.log_weights + log_prob(value[:, None])) for value in y.T], axis=1
-        )
+        standard = (y - self.shift) / self.scale
+        found = [log_sum_exp(self.log_weights + log_prob(z[:, None])) for z in standard.T]
+        return np.stack(found, axis=1) - np.log(self.scale)
 
     def quantile(self, q: np.ndarray) -> np.ndarray:
         """Quantiles (n, q) by bisection; of counts, the least value that reaches the level."""
@@ -161,7 +164,7 @@ class FamilyMixture(AbstractMixture):
                 if np.all(high - low <= (0 if self._discrete else 1e-12 * (1 + np.abs(high)))):
                     break
             found.append(high)
-        return np.stack(found, axis=1)
+        return np.stack(found, axis=1) * self.scale + self.shift
 
     def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """Draws (size, n)."""
@@ -173,4 +176,4 @@ class FamilyMixture(AbstractMixture):
             chosen = (cumulative < rng.random((rows.size, 1))).sum(axis=1)
             drawn = self.distribution.rvs(size=cumulative.shape, random_state=rng)
             found[i] = drawn[rows, chosen]
-        return found
+        return found * self.scale + self.shift

@@ -67,6 +67,11 @@ class AbstractPredictive(ABC):
 
     def predict(self, blocks: Iterable[np.ndarray], part: int, question: Question) -> np.ndarray:
         """Answer for blocks of rows, of one part's response."""
+        if question.kind in ("quantile", "interval") and not self.reader.is_ordered(part):
+            raise OptionError(
+                f"kind={question.kind!r} needs a response whose values have an order; kind='mean' "
+                "gives the probabilities of the levels."
+            )
         size, found = self.rows_at_a_time(), []
         for rows in blocks:
             for start in range(0, len(rows), size):
@@ -134,7 +139,13 @@ class NormalPredictive(AbstractPredictive):
         flat = whole.reshape(-1, 1, whole.shape[-1])
         predictors = np.swapaxes(block.predictors_of(flat, rows), 1, 2)
         trials = None if layout.trials is None else rows[:, layout.trials, None]
-        return FamilyMixture(log_weights, layout.form.distribution(predictors, trials))
+        column = layout.responses[0]
+        return FamilyMixture(
+            log_weights,
+            layout.form.distribution(predictors, trials),
+            self.reader.layout.shift_of(column),
+            self.reader.layout.scale_of(column),
+        )
 
 
 class StudentPredictive(AbstractPredictive):

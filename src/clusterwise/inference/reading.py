@@ -40,9 +40,12 @@ class RowReader(NamedTuple):
             yield self.layout.standardise(raw)
 
     def response_values(self, rows: np.ndarray, part: int) -> np.ndarray:
-        """A response (n,) of standardised rows, in data units."""
-        column = self.layout.parts[part].responses[0]
-        return rows[:, column] * self.layout.scale_of(column) + self.layout.shift_of(column)
+        """A response (n,) of standardised rows, in data units; of levels, their numbers."""
+        return self.layout.response_values(rows, part)
+
+    def is_ordered(self, part: int) -> bool:
+        """Whether a response has quantiles."""
+        return self.layout.parts[part].form.ordered
 
     def _designs(self, *, response: bool, regressors: bool) -> list[str]:
         found = []

@@ -179,7 +179,7 @@ class SampledMixture:
         several = len(self.reader.layout.responses) > 1
         for part, own in zip(self.reader.layout.parts, values.parts, strict=True):
             if part.is_response:
-                prefix = f"{part.names[0]}: " if several else ""
+                prefix = f"{part.title}: " if several else ""
                 kept, labels = list(part.kept_terms), part.predictors
                 for m, label in enumerate(labels):
                     what = f"{prefix if len(labels) == 1 else f'{label}: '}coefficient"

@@ -26,10 +26,10 @@ _BATCH = 65_536
 class Truth:
     """Parameters to simulate from, in data units.
 
-    `weights` (k,); for each response by name `coefficients` (k, p), whose shape is checked when
-    they meet their design, and dispersions (k,) by their names; `means` (k, d) and `covariances`
-    (k, d, d) of the columns `densities`; `levels` the levels of each categorical covariate with
-    their probabilities (k, levels).
+    `weights` (k,); for each response by name `coefficients` (k, p), or (k, p, m) with m predictors,
+    whose shape is checked when they meet their design, and dispersions (k,) by their names;
+    `means` (k, d) and `covariances` (k, d, d) of the columns `densities`; `levels` the levels of
+    each categorical covariate with their probabilities (k, levels).
     """
 
     weights: np.ndarray
@@ -65,7 +65,7 @@ def estimated_truth(estimates: Estimates, known: Callable[[str], Sequence[Any] |
     means = estimates.means()
     return Truth(
         values.weights / values.weights.sum(),
-        {name: values.parts[i].coefficients[:, :, 0] for name, i in responses},
+        {name: values.parts[i].coefficients for name, i in responses},
         {name: values.parts[i].dispersion for name, i in responses},
         tuple(means.columns),
         means.to_numpy(),
@@ -152,8 +152,10 @@ def read_truth(spec: Specification, params: Any) -> Truth:
     for what in dict.fromkeys(named):
         own = [r.name for r in spec.responses if what in r.family.dispersion_names]
         for name, value in _by_response(params.get(what), what, own).items():
+            family = next(r.family for r in spec.responses if r.name == name)
+            shape = (k, *np.shape(value)[1:]) if family.by_level else (k,)
             each = np.broadcast_to(value, (k,)) if np.ndim(value) == 0 else value
-            dispersion[name][what] = _array(f"{what} of {name!r}", each, (k,))
+            dispersion[name][what] = _array(f"{what} of {name!r}", each, shape)
             if np.any(dispersion[name][what] < 0):
                 raise OptionError(f"params: {what} of {name!r} must not be negative.")
     return Truth(
@@ -247,15 +249,19 @@ def simulate(
     for i, response in enumerate(responses):
         name, family = response.name, response.family
         coefficients = _coefficients(truth, name, encoder.columns(f"regressors:{i}"))
-        means = component_means(encoder, i, coefficients, frame)
-        predictor = means[np.arange(rows), labels]
+        predictors = np.stack(
+            [
+                component_means(encoder, i, own, frame)[np.arange(rows), labels]
+                for own in np.moveaxis(coefficients, -1, 0)
+            ]
+        )
         if response.offset is not None:
-            predictor = predictor + encoder.encode(frame, [f"offset:{i}"])[f"offset:{i}"][:, 0]
+            predictors[0] += encoder.encode(frame, [f"offset:{i}"])[f"offset:{i}"][:, 0]
         trials = None
         if response.trials is not None:
             trials = encoder.encode(frame, [f"trials:{i}"])[f"trials:{i}"][:, 0]
         dispersion = {key: value[labels] for key, value in truth.dispersion[name].items()}
-        outcomes[name] = family.draw(predictor[None], dispersion, trials, rng)
+        outcomes[name] = family.draw(predictors, dispersion, trials, rng)
     return frame.drop(columns=LABEL).assign(**outcomes, **{LABEL: labels})
 
 
@@ -357,12 +363,14 @@ def _by_response(value: Any, what: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _coefficients(truth: Truth, name: str, terms: Sequence[str]) -> np.ndarray:
-    """Coefficients (k, p) in the order of the design's columns."""
+    """Coefficients (k, p, m) in the order of the design's columns."""
     value = truth.coefficients[name]
     if isinstance(value, pd.DataFrame) and sorted(map(str, value.columns)) == sorted(terms):
         value = value[list(terms)]
     what = f"coefficients of {name!r}, one column for each of {', '.join(terms)},"
-    return _array(what, value, (truth.weights.size, len(terms)))
+    shape = (truth.weights.size, len(terms), *np.shape(value)[2:3])
+    found = _array(what, value, shape)
+    return found if found.ndim == 3 else found[:, :, None]
 
 
 def _covariances(value: Any, k: int, d: int) -> np.ndarray:

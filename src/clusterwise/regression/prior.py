@@ -40,6 +40,43 @@ class ResponseSample(NamedTuple):
     """(n,)"""
     offset: np.ndarray | None
     """(n,)"""
+    weight: np.ndarray
+    """(n,), how often each row counts."""
+
+    @property
+    def size(self) -> float:
+        """Number of rows."""
+        return float(self.weight.sum())
+
+    @property
+    def total(self) -> np.ndarray:
+        """Sums (q,) of the response's columns."""
+        return self.weight @ self.response
+
+    @property
+    def mean(self) -> float:
+        """Mean of a response of one column."""
+        return float(self.total[0] / self.size)
+
+    @property
+    def variance(self) -> float:
+        """Variance of a response of one column."""
+        return float(self.weight @ np.square(self.response[:, 0] - self.mean) / self.size)
+
+    @property
+    def least_mean(self) -> float:
+        """The mean of counts, half a count where all are zero."""
+        return max(self.mean, 0.5 / self.size)
+
+    @property
+    def exposure(self) -> float:
+        """By how much the offset raises the mean under a logarithmic link."""
+        return 1.0 if self.offset is None else float(self.weight @ np.exp(self.offset) / self.size)
+
+    @property
+    def mean_offset(self) -> float:
+        """Mean of the offset."""
+        return 0.0 if self.offset is None else float(self.weight @ self.offset / self.size)
 
 
 class LinearFrame(NamedTuple):

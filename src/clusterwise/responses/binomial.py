@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.regression.likelihood import Expansion, Observed, Predictors
+from clusterwise.regression.prior import ResponseSample
 from clusterwise.responses.generalised import AbstractGeneralised, check_counts, refuse
 
 LINKS = ("logit", "probit")
@@ -64,16 +65,14 @@ class AbstractBinary(AbstractGeneralised):
         most = 1.0 if trials is None else trials[:, None]
         return np.log((response + 0.5) / (most - response + 0.5))
 
-    def pooled(
-        self, response: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | None
-    ) -> np.ndarray:
+    def pooled(self, sample: ResponseSample) -> np.ndarray:
         from scipy.stats import logistic
         from scipy.stats import norm as normal
 
-        most = len(response) if trials is None else trials.sum()
-        share = (response.sum() + 0.5) / (most + 1)
+        most = sample.size if sample.trials is None else sample.weight @ sample.trials
+        share = (sample.total[0] + 0.5) / (most + 1)
         quantile = logistic.ppf if self.link == "logit" else normal.ppf
-        return np.array([quantile(share) - (0.0 if offset is None else offset.mean())])
+        return np.array([quantile(share) - sample.mean_offset])
 
     def distribution(self, predictors: np.ndarray, trials: np.ndarray | None) -> Any:
         from scipy import stats

@@ -23,6 +23,24 @@ class AbstractFamily(ABC):
     takes_trials: ClassVar[bool] = False
     takes_shared: ClassVar[bool] = True
     """Whether clusters may share some of its coefficients."""
+    spread: ClassVar[str] = "sigma"
+    """What its residual deviation is called, where the likelihood is unbounded as one vanishes."""
+    ordered: ClassVar[bool] = True
+    """Whether its values have an order, hence quantiles."""
+    by_level: ClassVar[bool] = False
+    """Whether a dispersion has a number for every level of the response but two."""
+
+    def coded(self, expression: str) -> str:
+        """The response's expression in the formula of its columns."""
+        return expression
+
+    def title(self, names: tuple[str, ...]) -> str:
+        """Name of the response, given those of its columns."""
+        return names[0]
+
+    def value(self, response: np.ndarray) -> np.ndarray:
+        """The response (n,) as predictions have it, from its columns (n, q)."""
+        return response[:, 0]
 
     def response_names(self, name: str, columns: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the columns of a row that hold the response, out of the encoder's."""
@@ -52,7 +70,7 @@ class AbstractFamily(ABC):
         return names[: self.n_predictors(len(names))]
 
     @abstractmethod
-    def n_dispersion(self, n_components: int) -> int:
+    def n_dispersion(self, n_components: int, n_responses: int) -> int:
         """Number of free dispersion parameters."""
 
     @property

@@ -81,7 +81,7 @@ class Gaussian(AbstractFamily):
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
         return response
 
-    def n_dispersion(self, n_components: int) -> int:
+    def n_dispersion(self, n_components: int, n_responses: int) -> int:
         if self.sigma is not None:
             return 0
         return 1 if self.shared_sigma else n_components

@@ -13,7 +13,7 @@ from clusterwise.posteriors.coefficients import NormalCoefficients
 from clusterwise.posteriors.specification import Normal, as_matrix, as_vector
 from clusterwise.regression.generalised_linear import GeneralisedLinear
 from clusterwise.regression.likelihood import AbstractLikelihood
-from clusterwise.regression.prior import LinearFrame
+from clusterwise.regression.prior import LinearFrame, ResponseSample
 from clusterwise.responses.family import AbstractFamily
 
 _INTERCEPT_SD = 5.0
@@ -31,7 +31,8 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
 
     dispersions: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that do not depend on the row, one more predictor each."""
-    dispersion_sd: ClassVar[float] = 2.0
+    dispersion_sd: ClassVar[tuple[float, ...]] = (2.0,)
+    """Of their default priors, one after the other, from the beginning where there are more."""
 
     def n_predictors(self, n_responses: int) -> int:
         return 1
@@ -41,8 +42,12 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         """Whether all clusters have one dispersion."""
         return False
 
-    def n_dispersion(self, n_components: int) -> int:
-        return len(self.dispersions) * (1 if self.shared_dispersion else n_components)
+    def n_constants(self, n_responses: int) -> int:
+        """Number of the predictors that do not depend on the row."""
+        return len(self.dispersion_names)
+
+    def n_dispersion(self, n_components: int, n_responses: int) -> int:
+        return self.n_constants(n_responses) * (1 if self.shared_dispersion else n_components)
 
     def block(
         self,
@@ -53,15 +58,15 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         trials: int | None,
     ) -> GeneralisedLinear:
         linear = (regressors,) * self.n_predictors(len(responses))
+        constants = ((0,),) * self.n_constants(len(responses))
         observed = responses if trials is None else (*responses, trials)
-        return GeneralisedLinear(
-            (*linear, *((0,),) * len(self.dispersions)), observed, offset, self
-        )
+        return GeneralisedLinear((*linear, *constants), observed, offset, self)
 
     def prior(
         self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
     ) -> NormalCoefficients:
-        p, m = frame.n_regressors, self.n_predictors(frame.response_scale.size)
+        q = frame.response_scale.size
+        p, m, n_constants = frame.n_regressors, self.n_predictors(q), self.n_constants(q)
         middle = self.centre(frame)
         mean = np.zeros((m, p))
         if frame.has_intercept:
@@ -70,10 +75,12 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         if frame.has_intercept:
             precision[0, 0] = 1 / _INTERCEPT_SD**2
         if isinstance(prior, Normal):
+            scale, shift = frame.response_scale[0], frame.shift[:, 0]
             inverse = np.linalg.inv(frame.to_data)
-            mean[:] = inverse @ as_vector(prior.mean, p, f"The prior of {what}: mean")
+            given = as_vector(prior.mean, p, f"The prior of {what}: mean")
+            mean[:] = inverse @ (given - shift) / scale
             covariance = as_matrix(prior.covariance, p, f"The prior of {what}: covariance")
-            precision = frame.to_data.T @ np.linalg.inv(covariance) @ frame.to_data
+            precision = frame.to_data.T @ np.linalg.inv(covariance) @ frame.to_data * scale**2
         elif prior == "flat":
             precision = _FLAT * np.eye(p)
         elif prior != "default":
@@ -81,9 +88,11 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
                 f"The prior of {what} is {type(prior).__name__}; a {self.name} response takes "
                 "cw.Normal(mean, covariance) for its coefficients."
             )
-        spread = _FLAT if prior == "flat" else 1 / self.dispersion_sd**2
-        size = m * p + len(self.dispersions)
-        whole = np.eye(size) * spread
+        size = m * p + n_constants
+        whole = np.eye(size) * _FLAT
+        if prior != "flat" and n_constants:
+            sds = np.resize(self.dispersion_sd, n_constants)
+            whole[m * p :, m * p :] = np.diag(1 / np.square(sds))
         for i in range(m):
             whole[i * p : (i + 1) * p, i * p : (i + 1) * p] = precision
         places = [i * p + j for i in range(m) for j in shared]
@@ -101,14 +110,12 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         """Intercepts and dispersions of all rows, where the prior is centred."""
         sample = frame.sample
         if sample is None:
-            size = self.n_predictors(frame.response_scale.size) + len(self.dispersions)
-            return np.zeros(size)
-        return self.pooled(sample.response, sample.trials, sample.offset)
+            q = frame.response_scale.size
+            return np.zeros(self.n_predictors(q) + self.n_constants(q))
+        return self.pooled(sample)
 
     @abstractmethod
-    def pooled(
-        self, response: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | None
-    ) -> np.ndarray:
+    def pooled(self, sample: ResponseSample) -> np.ndarray:
         """Intercepts, then dispersions, that fit all rows about as well as any."""
 
     @abstractmethod
@@ -126,16 +133,26 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         trials: np.ndarray | None,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        rest = [self.as_predictor(name, dispersion[name]) for name in self.dispersions]
+        rest = [self.as_predictor(name, dispersion[name]) for name in self.dispersion_names]
         return self.distribution(np.stack([*predictors, *rest]), trials).rvs(random_state=rng)
 
     def as_predictor(self, name: str, value: np.ndarray) -> np.ndarray:
         """A dispersion as its predictor has it; `dispersion` is the inverse."""
         return np.log(value)
 
-    def dispersion(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Dispersions (..., n) as the predictors have them, by name, on the scale of reports."""
-        return {name: np.exp(values[..., i]) for i, name in enumerate(self.dispersions)}
+    def dispersion(self, values: np.ndarray, scale: float = 1.0) -> dict[str, np.ndarray]:
+        """Dispersions (..., n) as the predictors have them, by name, on the scale of reports.
+
+        `scale` is what the response was divided by.
+        """
+        return {name: np.exp(values[..., i]) for i, name in enumerate(self.dispersion_names)}
+
+    def variance(self, constants: np.ndarray) -> np.ndarray | None:
+        """Residual variances (k,) of which the likelihood is unbounded as one vanishes.
+
+        From the constant predictors (k, n), in standard units; None where there is none.
+        """
+        return None
 
 
 def check_counts(what: str, response: np.ndarray, first: int) -> None:

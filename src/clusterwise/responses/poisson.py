@@ -11,6 +11,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from clusterwise.regression.likelihood import Expansion, Observed, Predictors
+from clusterwise.regression.prior import ResponseSample
 from clusterwise.responses.generalised import AbstractGeneralised, check_counts
 
 _MOST = 300.0
@@ -51,11 +52,8 @@ class Poisson(AbstractGeneralised):
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
         return np.log(response + 0.5)
 
-    def pooled(
-        self, response: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | None
-    ) -> np.ndarray:
-        exposure = 1.0 if offset is None else np.exp(offset).mean()
-        return np.array([np.log(max(response.mean(), 0.5 / len(response)) / exposure)])
+    def pooled(self, sample: ResponseSample) -> np.ndarray:
+        return np.log([sample.least_mean / sample.exposure])
 
     def distribution(self, predictors: np.ndarray, trials: np.ndarray | None) -> Any:
         from scipy import stats
