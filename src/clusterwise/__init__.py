@@ -38,8 +38,14 @@ if TYPE_CHECKING:
         NormalInverseWishart,
     )
     from clusterwise.responses.binomial import Bernoulli, Binomial
+    from clusterwise.responses.categorical import Categorical
+    from clusterwise.responses.gamma import GammaResponse
     from clusterwise.responses.gaussian import Gaussian
+    from clusterwise.responses.negative_binomial import NegativeBinomial
+    from clusterwise.responses.ordinal import Ordinal
     from clusterwise.responses.poisson import Poisson
+    from clusterwise.responses.student import StudentT
+    from clusterwise.responses.zero_inflated import ZeroInflatedPoisson
     from clusterwise.weights.specification import (
         Dirichlet,
         DirichletProcess,
@@ -54,6 +60,7 @@ __all__ = [
     "VI",
     "Bernoulli",
     "Binomial",
+    "Categorical",
     "CategoricalCovariates",
     "ClusterwiseError",
     "ClusterwiseRegressor",
@@ -65,6 +72,7 @@ __all__ = [
     "Fit",
     "FormulaError",
     "Gamma",
+    "GammaResponse",
     "Gaussian",
     "GaussianCovariates",
     "Gibbs",
@@ -72,12 +80,16 @@ __all__ = [
     "MemoizedVI",
     "MixtureOfRegressions",
     "Model",
+    "NegativeBinomial",
     "Normal",
     "NormalInverseGamma",
     "NormalInverseWishart",
     "OptionError",
+    "Ordinal",
     "PitmanYor",
     "Poisson",
+    "StudentT",
+    "ZeroInflatedPoisson",
     "__version__",
     "load",
 ]
@@ -97,8 +109,14 @@ _HOMES = {
     "model": "Model",
     "posteriors.specification": "Gamma Normal NormalInverseGamma NormalInverseWishart",
     "responses.binomial": "Bernoulli Binomial",
+    "responses.categorical": "Categorical",
+    "responses.gamma": "GammaResponse",
     "responses.gaussian": "Gaussian",
+    "responses.negative_binomial": "NegativeBinomial",
+    "responses.ordinal": "Ordinal",
     "responses.poisson": "Poisson",
+    "responses.student": "StudentT",
+    "responses.zero_inflated": "ZeroInflatedPoisson",
     "weights.specification": "Dirichlet DirichletProcess KnownWeights PitmanYor",
 }
 _LATER = {
