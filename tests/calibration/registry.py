@@ -109,7 +109,7 @@ WEIGHTS: dict[str, Any] = {
     "Pitman-Yor": cw.PitmanYor(0.3, _CONCENTRATION),
     "Pitman-Yor, known": cw.PitmanYor(0.3, 1.2),
     # Unequal, so that it matters which cluster has which.
-    "known": cw.KnownWeights((0.5, 0.3, 0.2)),
+    "known weights": cw.KnownWeights((0.5, 0.3, 0.2)),
 }
 
 

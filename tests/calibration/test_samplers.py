@@ -19,7 +19,7 @@ SHORT = [
     Combination("Pitman-Yor", "none", "shared sigma"),
     Combination("Dirichlet process, known", "diagonal", "two"),
     Combination("Pitman-Yor, known", "diagonal", "two"),
-    Combination("known", "none", "sigma"),
+    Combination("known weights", "none", "sigma"),
 ]
 # Trajectories take long to compile.
 QUICK = {"nuts": [SHORT[6]]}
