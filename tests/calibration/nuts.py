@@ -47,7 +47,7 @@ def trajectories(
         posterior = lax.fori_loop(0, _ASCENT, lambda _, now: updated(now.moments()), first)
         arguments = {
             "settings": nuts.Settings(warmup, max_tree_depth),
-            "target": nuts.Target(block, prior, posterior.coordinates()),
+            "target": nuts.Target(block, prior, posterior.coordinates(), prior.has_order),
             "rows": rows,
             "target_accept": jnp.asarray(_TARGET_ACCEPT),
         }

@@ -11,6 +11,7 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
+from arviz_stats.base import array_stats
 from scipy import optimize, stats
 
 import clusterwise as cw
@@ -192,3 +193,30 @@ def test_there_is_a_weight_for_each_component():
     with pytest.raises(cw.OptionError, match="2 weights for n_components=3"):
         cw.Model("y ~ x", n_components=3, weights=cw.KnownWeights(WEIGHTS))
     assert cw.KnownWeights(np.array([0.2, 0.5, 0.3 + 1e-7])).weights[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    "engine", [cw.Gibbs(200, 4000, 2, n_init=2), cw.NUTS(200, 4000, 2, n_init=2)]
+)
+def test_chains_go_to_and_fro_between_the_modes_of_known_weights(engine):
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(40) < 0.4, -0.5, 1.0) + rng.normal(size=40)
+    model = cw.Model(
+        "y ~ 1",
+        family=cw.Gaussian(sigma=1.0),
+        weights=cw.KnownWeights((0.4, 0.6)),
+        prior={"y": cw.Normal(0.0, 4.0)},
+    )
+    fit = model.fit({"y": y}, engine=engine, random_state=0)
+    means = fit.posterior["posterior"]["coefficients"].values[..., 0]
+    # The posterior of two means on a grid; components of a fit come by weight.
+    grid = np.linspace(-3, 4, 401)
+    normal = stats.norm.pdf(y[:, None] - grid)
+    density = np.log(0.6 * normal[:, :, None] + 0.4 * normal[:, None, :]).sum(axis=0)
+    prior = stats.norm.logpdf(grid, scale=2)
+    density = np.exp(density - density.max() + prior[:, None] + prior)
+    below = density[grid[:, None] < grid].sum() / density.sum()
+    draws = (means[..., 0] < means[..., 1]).astype(float)
+    error = draws.std() / np.sqrt(array_stats.ess(draws, chain_axis=0, draw_axis=1))
+    assert 0.1 < below < 0.9
+    assert draws.mean() == pytest.approx(below, abs=4 * error)

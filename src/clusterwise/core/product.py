@@ -158,6 +158,11 @@ class ProductPosterior(AbstractPosterior):
         """
         return self.parts[0].label_groups
 
+    @property
+    def has_order(self) -> bool:
+        """Whether weights are other ones where two clusters trade places."""
+        return self.parts[0].has_order
+
     def moments(self) -> tuple[Any, ...]:
         return tuple(part.moments() for part in self.parts)
 

@@ -2,7 +2,9 @@
 
 Hoffman and Gelman (2014), JMLR 15, with the multinomial trajectories of Betancourt (2017). Chains
 move in coordinates in which the variational posterior is close to standard normal, so that steps
-have the right size and direction before anything is adapted.
+have the right size and direction before anything is adapted. After every trajectory two clusters
+may trade places: where weights have an order, as sticks do, or differ by what is known of them,
+each order is a mode of its own, which no trajectory leaves.
 """
 
 from __future__ import annotations
@@ -35,11 +37,15 @@ _MOST_BYTES = 2**32
 
 
 class Target(eqx.Module):
-    """Log density of all parameters' coordinates given the rows."""
+    """Log density of all parameters' coordinates given the rows.
+
+    `trades` says whether clusters trade places: with weights that know no order it changes nothing.
+    """
 
     block: AbstractBlock
     prior: Any
     coordinates: AbstractCoordinates
+    trades: bool = eqx.field(static=True, default=False)
 
     def log_prob(self, z: Float[Array, " size"], rows: RowBlock) -> Float[Array, ""]:
         """Up to a constant."""
@@ -95,6 +101,29 @@ def _kernel(
     return start, step
 
 
+def _traded(target: Target, rows: RowBlock, state: Any, key: PRNGKeyArray) -> Any:
+    """The state after a Metropolis test of two clusters' parameters traded, but for their weights.
+
+    Priors of all parts but the weights are the same for every cluster, and a trade keeps volume.
+    """
+    pair_key, test_key = jax.random.split(key)
+    parameters, log_det = target.coordinates.constrain(state.z)
+    k = parameters.parts[0].log_weights.shape[0]
+    first, shift = jax.random.randint(pair_key, (2,), jnp.array([0, 1]), jnp.array([k, k]))
+    second = (first + shift) % k
+    order = jnp.arange(k).at[first].set(second).at[second].set(first)
+    z = target.coordinates.unconstrain(target.prior.reordered(parameters, order))
+    _, new_log_det = target.coordinates.constrain(z)
+    energy, gradient = jax.value_and_grad(lambda at: -target.log_prob(at, rows))(z)
+    log_ratio = (state.potential_energy + log_det) - (energy + new_log_det)
+    accepted = jnp.log(jax.random.uniform(test_key)) < log_ratio
+    return state._replace(
+        z=jnp.where(accepted, z, state.z),
+        z_grad=jnp.where(accepted, gradient, state.z_grad),
+        potential_energy=jnp.where(accepted, energy, state.potential_energy),
+    )
+
+
 def _without_keys(state: Any) -> Any:
     return state._replace(rng_key=None, adapt_state=state.adapt_state._replace(rng_key=None))
 
@@ -127,12 +156,15 @@ def _advance_program(
 ) -> tuple[Any, Draw]:
     """Some transitions of one chain."""
     move_key, adapt_key = jax.random.split(keys[0])
+    trade_key = jax.random.fold_in(keys[0], 1)
     start, step = _kernel(settings, target, rows, target_accept)
     # Sets the kernel up as it was at the start; the state that it gives is not used.
     start(state.z, move_key)
 
-    def transition(now: Any, _: None) -> tuple[Any, Draw]:
+    def transition(now: Any, number: Array) -> tuple[Any, Draw]:
         after = step(now)
+        if target.trades:
+            after = _traded(target, rows, after, jax.random.fold_in(trade_key, number))
         parameters, log_det = target.coordinates.constrain(after.z)
         log_prob = -after.potential_energy
         depth = jnp.ceil(jnp.log2(after.num_steps + 1)).astype(int)
@@ -151,7 +183,7 @@ def _advance_program(
 
     adapting = state.adapt_state._replace(rng_key=adapt_key)
     ready = state._replace(rng_key=move_key, adapt_state=adapting)
-    after, drawn = lax.scan(transition, ready, None, length=settings.draws)
+    after, drawn = lax.scan(transition, ready, jnp.arange(settings.draws))
     return _without_keys(after), jax.tree.map(lambda leaf: leaf[:, None], drawn)
 
 
@@ -192,10 +224,10 @@ def run_nuts(
 ) -> Draws:
     """Sample from draws of a starting posterior, in its coordinates, relabelled to a pivot.
 
-    Of the prior only `unnormalised_log_prob` and `label_groups` are used.
+    Of the prior only `unnormalised_log_prob`, `label_groups` and `has_order` are used.
     """
     rows = all_rows(source)
-    target = Target(block, prior, _coordinates_program(start))
+    target = Target(block, prior, _coordinates_program(start), prior.has_order)
     settings = Settings(chains.num_warmup, max_tree_depth, program_draws(rows))
     arguments = {
         "settings": settings,

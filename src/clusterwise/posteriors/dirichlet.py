@@ -79,6 +79,11 @@ class DirichletPosterior(AbstractPosterior):
         """Components of one group, here all, may change their numbers."""
         return np.zeros(self.alpha.shape[0], int)
 
+    @property
+    def has_order(self) -> bool:
+        """Whether clusters that trade places have other weights a priori: here none has."""
+        return False
+
     def draw_order(
         self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
     ) -> None:

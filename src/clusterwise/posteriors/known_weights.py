@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -38,10 +39,24 @@ class KnownWeightsPosterior(AbstractPosterior):
         """Components of one group, those of equal weight, may change their numbers."""
         return np.unique(np.asarray(self.log_weights), return_inverse=True)[1]
 
+    @property
+    def has_order(self) -> bool:
+        """Whether clusters that trade places have other weights: they may."""
+        return True
+
     def draw_order(
         self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
-    ) -> None:
-        """No order is worth drawing: where clusters stand changes nothing, or must not change."""
+    ) -> Int[Array, " k"] | None:
+        """Two clusters that may have traded places, given how many rows each has (Metropolis)."""
+        k = self.log_weights.shape[0]
+        if k == 1:
+            return None
+        pair_key, test_key = jax.random.split(key)
+        first, shift = jax.random.randint(pair_key, (2,), jnp.array([0, 1]), jnp.array([k, k]))
+        second = (first + shift) % k
+        gain = (count[second] - count[first]) * (self.log_weights[first] - self.log_weights[second])
+        traded = jnp.arange(k).at[first].set(second).at[second].set(first)
+        return jnp.where(jnp.log(jax.random.uniform(test_key)) < gain, traded, jnp.arange(k))
 
     def updated(self, count: Float[Array, " k"], moments: WeightMoments) -> Self:
         """The same, whatever the counts."""

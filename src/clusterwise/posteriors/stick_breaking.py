@@ -111,6 +111,11 @@ class StickBreakingPosterior(AbstractPosterior):
             self.count + count, self.discount, self.concentration, moments.concentration
         )
 
+    @property
+    def has_order(self) -> bool:
+        """Whether clusters that trade places have other weights a priori: sticks do."""
+        return True
+
     def draw_order(
         self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
     ) -> Int[Array, " k"]:
