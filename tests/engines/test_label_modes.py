@@ -130,7 +130,9 @@ def test_chains_at_the_second_mode_are_a_second_mode():
     density = np.concatenate([first.log_density.ravel(), second.log_density.ravel()])
     features = np.concatenate([of_first, of_second])
     found = modes(features, density, np.repeat(np.arange(4), 250))
-    assert [mode.chains.tolist() for mode in found] == [[1, 1, 0, 0], [0, 0, 1, 1]]
+    # Chains may leave the second mode by a trade of clusters, and none goes there from the first.
+    assert [mode.chains[:2].tolist() for mode in found] == [[1, 1], [0, 0]]
+    assert found[1].chains[2:].min() > 0.1
     true, wrong = maximum(TRUE)[0], maximum(WRONG)[0]
     np.testing.assert_allclose(found[0].centre, np.column_stack([true, [0.7, 0.3]]), atol=0.15)
     np.testing.assert_allclose(found[1].centre, np.column_stack([wrong, [0.7, 0.3]]), atol=0.15)
@@ -140,7 +142,7 @@ def test_chains_at_the_second_mode_are_a_second_mode():
 def test_a_fit_of_both_modes_reports_them_and_relabels_nothing():
     first, second = (chains_from(at, "first")[0] for at in ("first", "second"))
     # Two chains at the true mode, which numbers would follow if they could, and one at the other.
-    both = jax.tree.map(lambda a, b: np.concatenate([a, b[:1]]), first, second)
+    both = jax.tree.map(lambda a, b: np.concatenate([a, b[1:]]), first, second)
     record = replace(
         fitted("gibbs")._record,
         draws=both.parameters,
@@ -161,10 +163,10 @@ def test_a_fit_of_both_modes_reports_them_and_relabels_nothing():
 
 def test_equal_weights_leave_numbers_without_meaning():
     draws, features = chains_from("swapped", "first", (0.5, 0.5))
-    np.testing.assert_array_equal(draws.permutation, np.tile([1, 0], (2, 250, 1)))
-    means = features[..., 0].mean(axis=0)
-    assert means[0] > 1
-    assert means[1] < 0
+    # Chains trade the clusters now and then, and every draw is numbered as the pivot is.
+    assert 0.1 < (draws.permutation[..., 0] == 0).mean() < 0.9
+    assert features[:, 0, 0].min() > 1
+    assert features[:, 1, 0].max() < 0
 
 
 def test_a_numpyro_program_has_no_site_for_what_is_known():
