@@ -10,7 +10,20 @@ from scipy import optimize, special, stats
 import clusterwise as cw
 from tests.families.registry import FAMILIES, TRIALS, fitted, with_family
 
-ENGINES = ("em", "vi")
+# Each family compiles programs of its own, for half a minute and more: `make test` fits a count, a
+# response with levels and a standardised one, and the slow tests all of them.
+SLOW = pytest.mark.slow
+USUAL = {"negative_binomial", "categorical", "student"}
+NAMES = [pytest.param(n, marks=() if n in USUAL else SLOW) for n in FAMILIES]
+FITS = [
+    pytest.param(
+        name,
+        engine,
+        marks=() if name in USUAL and (engine, name) != ("vi", "categorical") else SLOW,
+    )
+    for name in FAMILIES
+    for engine in ("em", "vi")
+]
 
 
 def constants_of(case, flat, m):
@@ -24,7 +37,7 @@ def main_and_constants(coefficients, constants, x):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_one_cluster_is_maximum_likelihood(name):
     case = FAMILIES[name]
     data = case.data(2).query("z == 0")
@@ -107,8 +120,7 @@ def allowed(name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "engine"), FITS)
 def test_two_clusters_are_found_again(name, engine):
     case = FAMILIES[name]
     fit, _ = fitted(name, engine)
@@ -126,8 +138,7 @@ def test_two_clusters_are_found_again(name, engine):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "engine"), FITS)
 def test_sample_weight_is_a_number_of_copies(name, engine):
     case = FAMILIES[name]
     data = case.data(1)
@@ -178,7 +189,7 @@ def constants_from(name, dispersion):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_predictions_are_those_of_the_mixture(name):
     case = FAMILIES[name]
     fit, data = fitted(name, "em")
@@ -227,8 +238,7 @@ def mean_of(name, fit, data, share):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(("name", "engine"), FITS)
 def test_saved_fits_predict_the_same(name, engine, tmp_path):
     fit, data = fitted(name, engine)
     fit.save(tmp_path / "fit")
@@ -242,7 +252,7 @@ def test_saved_fits_predict_the_same(name, engine, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_simulated_rows_can_be_fitted_and_come_from_given_parameters(name):
     case = FAMILIES[name]
     slopes = np.asarray(case.coefficients, float)
@@ -315,9 +325,9 @@ def test_levels_may_be_text():
     ("name", "family", "what"),
     [
         ("negative_binomial", cw.NegativeBinomial(shared_size=True), "size"),
-        ("gamma", cw.GammaResponse(shared_shape=True), "shape"),
-        ("zero_inflated", cw.ZeroInflatedPoisson(shared_zero=True), "zero"),
-        ("ordinal", cw.Ordinal(shared_thresholds=True), "threshold 3"),
+        pytest.param("gamma", cw.GammaResponse(shared_shape=True), "shape", marks=SLOW),
+        pytest.param("zero_inflated", cw.ZeroInflatedPoisson(shared_zero=True), "zero", marks=SLOW),
+        pytest.param("ordinal", cw.Ordinal(shared_thresholds=True), "threshold 3", marks=SLOW),
     ],
 )
 def test_clusters_may_share_a_dispersion(name, family, what):

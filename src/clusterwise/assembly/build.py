@@ -58,10 +58,7 @@ class Specification(NamedTuple):
 
 def make_block(layout: Layout) -> Product:
     """The model as one block over a layout's columns: weights first, then the parts."""
-    parts = tuple(
-        part.form.block(part.regressors, part.responses, offset=part.offset, trials=part.trials)
-        for part in layout.parts
-    )
+    parts = tuple(part.form.block(part.columns) for part in layout.parts)
     return Product((MixingWeights(), *parts), layout.n_columns)
 
 

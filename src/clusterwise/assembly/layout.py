@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clusterwise.frames.encoder import Encoder
+from clusterwise.regression.columns import PartColumns
 
 INTERCEPT = "Intercept"
 _ALIAS = 1e-9
@@ -72,6 +73,11 @@ class Part:
         """The column of a categorical density, and its levels."""
         variable = self.names[0].partition("=")[0]
         return variable, [name.removeprefix(f"{variable}=") for name in self.names]
+
+    @property
+    def columns(self) -> PartColumns:
+        """Columns of a row that the part is about."""
+        return PartColumns(self.regressors, self.responses, self.offset, self.trials)
 
     @property
     def shared_regressors(self) -> tuple[int, ...]:

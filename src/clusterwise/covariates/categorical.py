@@ -15,6 +15,7 @@ from clusterwise.covariates.density import AbstractDensity
 from clusterwise.frames.expression import quote_inside
 from clusterwise.posteriors.levels import LevelMoments, LevelPosterior
 from clusterwise.posteriors.specification import check_positive
+from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
 
 _FLAT = 1e-9
@@ -60,15 +61,8 @@ class CategoricalCovariates(AbstractDensity):
     def __post_init__(self) -> None:
         check_positive("CategoricalCovariates", concentration=self.concentration)
 
-    def block(
-        self,
-        regressors: tuple[int, ...],
-        responses: tuple[int, ...],
-        *,
-        offset: int | None = None,
-        trials: int | None = None,
-    ) -> LevelCounts:
-        return LevelCounts(responses)
+    def block(self, columns: PartColumns) -> LevelCounts:
+        return LevelCounts(columns.responses)
 
     def prior(
         self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()

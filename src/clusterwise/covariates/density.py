@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from clusterwise.core.product import AbstractLinearBlock, AbstractQuadraticBlock
+from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
 
 
@@ -23,14 +24,7 @@ class AbstractDensity(ABC):
         return False
 
     @abstractmethod
-    def block(
-        self,
-        regressors: tuple[int, ...],
-        responses: tuple[int, ...],
-        *,
-        offset: int | None = None,
-        trials: int | None = None,
-    ) -> AbstractQuadraticBlock | AbstractLinearBlock:
+    def block(self, columns: PartColumns) -> AbstractQuadraticBlock | AbstractLinearBlock:
         """The block over these columns of a row."""
 
     @abstractmethod

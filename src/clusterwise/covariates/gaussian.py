@@ -9,6 +9,7 @@ from clusterwise.core.errors import OptionError
 from clusterwise.covariates.density import AbstractDensity
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.posteriors.specification import Numbers, check_positive, diagonal_of
+from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import (
     COVARIANCE_TYPES,
@@ -68,15 +69,8 @@ class GaussianCovariates(AbstractDensity):
     def common_scale(self) -> bool:
         return self.form == "spherical"
 
-    def block(
-        self,
-        regressors: tuple[int, ...],
-        responses: tuple[int, ...],
-        *,
-        offset: int | None = None,
-        trials: int | None = None,
-    ) -> LinearGaussian:
-        return LinearGaussian(regressors, responses)
+    def block(self, columns: PartColumns) -> LinearGaussian:
+        return LinearGaussian(columns.regressors, columns.responses)
 
     def prior(
         self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()

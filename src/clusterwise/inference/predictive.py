@@ -132,9 +132,7 @@ class NormalPredictive(AbstractPredictive):
         self, rows: np.ndarray, part: int, linear: Coefficients, log_weights: np.ndarray
     ) -> FamilyMixture:
         layout = self.reader.layout.parts[part]
-        block = layout.form.block(
-            layout.regressors, layout.responses, offset=layout.offset, trials=layout.trials
-        )
+        block = layout.form.block(layout.columns)
         whole = np.asarray(linear.values)
         flat = whole.reshape(-1, 1, whole.shape[-1])
         predictors = np.swapaxes(block.predictors_of(flat, rows), 1, 2)

@@ -114,9 +114,7 @@ class RowDraws:
         """Values (d, m) of a column at normal noise (d, m, q), each in the cluster `at`."""
         layout = self.layout.parts[part]
         if isinstance(own, Coefficients):
-            block = layout.form.block(
-                layout.regressors, layout.responses, offset=layout.offset, trials=layout.trials
-            )
+            block = layout.form.block(layout.columns)
             predictors = block.predictors_of(own.values[at], rows)
             trials = None if layout.trials is None else rows[:, layout.trials]
             # The quantile at a uniform number; its upper end would be infinite.

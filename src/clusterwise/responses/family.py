@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from clusterwise.core.product import AbstractQuadraticBlock, AbstractSitedBlock
+from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
 
 
@@ -47,14 +48,7 @@ class AbstractFamily(ABC):
         return (name,)
 
     @abstractmethod
-    def block(
-        self,
-        regressors: tuple[int, ...],
-        responses: tuple[int, ...],
-        *,
-        offset: int | None,
-        trials: int | None,
-    ) -> AbstractQuadraticBlock | AbstractSitedBlock:
+    def block(self, columns: PartColumns) -> AbstractQuadraticBlock | AbstractSitedBlock:
         """The block over these columns of a row."""
 
     @abstractmethod

@@ -9,6 +9,7 @@ import numpy as np
 
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.posteriors.specification import check_positive
+from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame, LinearOptions, linear_prior
 from clusterwise.responses.family import AbstractFamily
@@ -43,15 +44,8 @@ class Gaussian(AbstractFamily):
         if self.sigma is not None:
             check_positive("Gaussian", sigma=self.sigma)
 
-    def block(
-        self,
-        regressors: tuple[int, ...],
-        responses: tuple[int, ...],
-        *,
-        offset: int | None,
-        trials: int | None,
-    ) -> LinearGaussian:
-        return LinearGaussian(regressors, responses)
+    def block(self, columns: PartColumns) -> LinearGaussian:
+        return LinearGaussian(columns.regressors, columns.responses)
 
     def prior(
         self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()

@@ -11,6 +11,7 @@ from clusterwise.core.arrays import constant
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.posteriors.coefficients import NormalCoefficients
 from clusterwise.posteriors.specification import Normal, as_matrix, as_vector
+from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.generalised_linear import GeneralisedLinear
 from clusterwise.regression.likelihood import AbstractLikelihood
 from clusterwise.regression.prior import LinearFrame, ResponseSample
@@ -49,18 +50,12 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
     def n_dispersion(self, n_components: int, n_responses: int) -> int:
         return self.n_constants(n_responses) * (1 if self.shared_dispersion else n_components)
 
-    def block(
-        self,
-        regressors: tuple[int, ...],
-        responses: tuple[int, ...],
-        *,
-        offset: int | None,
-        trials: int | None,
-    ) -> GeneralisedLinear:
-        linear = (regressors,) * self.n_predictors(len(responses))
+    def block(self, columns: PartColumns) -> GeneralisedLinear:
+        responses, trials = columns.responses, columns.trials
+        linear = (columns.regressors,) * self.n_predictors(len(responses))
         constants = ((0,),) * self.n_constants(len(responses))
         observed = responses if trials is None else (*responses, trials)
-        return GeneralisedLinear((*linear, *constants), observed, offset, self)
+        return GeneralisedLinear((*linear, *constants), observed, columns.offset, self)
 
     def prior(
         self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
