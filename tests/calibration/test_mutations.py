@@ -31,8 +31,8 @@ def concentration_stays(patch):
 def counts_are_one_cluster_off(patch):
     right = MixingWeights.posterior
 
-    def posterior(self, count, gram, prior, moments):
-        return right(self, jnp.roll(count, 1), gram, prior, moments)
+    def posterior(self, sums, prior, moments):
+        return right(self, jnp.roll(sums, 1, axis=0), prior, moments)
 
     patch.setattr(MixingWeights, "posterior", posterior)
 
