@@ -99,7 +99,7 @@ def fit(
     sample_weight: Annotated[
         str | None, typer.Option(help="Column with a weight of each row.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="em, vi, svi, memoized or gibbs.")] = "vi",
+    engine: Annotated[str, typer.Option(help="em, vi, svi, memoized, gibbs or nuts.")] = "vi",
     prior: Annotated[
         str, typer.Option(help="default, or flat for maximum likelihood (with --engine em).")
     ] = "default",
