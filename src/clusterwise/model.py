@@ -22,6 +22,7 @@ from clusterwise.engines.checkpoint import Checkpoint
 from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.problem import Outcome, Problem
 from clusterwise.engines.registry import resolve_engine
+from clusterwise.engines.start import Start
 from clusterwise.frames.table import open_table
 from clusterwise.inference.progress import Progress, progress_reporter
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
@@ -289,6 +290,7 @@ def infer(
     random_state: RandomState,
     progress: bool | Progress = False,
     checkpoint: str | PathLike[str] | None = None,
+    starts: Callable[[Problem], Sequence[Start]] | None = None,
 ) -> tuple[FitRecord, Problem, Outcome]:
     """Run an engine on data.
 
@@ -300,6 +302,9 @@ def infer(
         A configured one.
     data, random_state, progress, checkpoint
         As for `Model.fit`.
+    starts
+        Further starts, as memberships of the rows of the problem's sample; their recipes are
+        named in `Fit.restarts`.
 
     Returns
     -------
@@ -315,7 +320,7 @@ def infer(
     rng = as_generator(random_state)
     kept = _open_checkpoint(checkpoint, engine, rng, random_state is not None)
     with progress_reporter(progress) as report:
-        assembled, outcome = _run(model, spec, table, engine, rng, report, kept)
+        assembled, outcome = _run(model, spec, table, engine, rng, report, kept, starts)
     record = make_record(engine.name, assembled, outcome, time.perf_counter() - started)
     return record, assembled.problem, outcome
 
@@ -329,6 +334,7 @@ def _run(
     rng: np.random.Generator,
     progress: Progress,
     checkpoint: Checkpoint | None,
+    starts: Callable[[Problem], Sequence[Start]] | None,
 ) -> tuple[Assembled, Outcome]:
     assembled = assemble(spec, table, rng)
     if checkpoint is not None:
@@ -337,7 +343,9 @@ def _run(
         said = json.dumps(model_document(model), sort_keys=True)
         checkpoint.identify(said, repr(engine), assembled.problem.source.digest())
     problem = assembled.problem._replace(checkpoint=checkpoint)
-    return assembled, engine.run(problem, rng, progress)
+    if starts is not None:
+        problem = problem._replace(starts=tuple(starts(problem)))
+    return assembled._replace(problem=problem), engine.run(problem, rng, progress)
 
 
 def _open_checkpoint(

@@ -10,7 +10,7 @@ from clusterwise.core.block import AbstractBlock
 from clusterwise.engines.chains import Draws
 from clusterwise.engines.checkpoint import Checkpoint
 from clusterwise.engines.degeneracy import Degeneracy
-from clusterwise.engines.start import StartData
+from clusterwise.engines.start import Start, StartData
 from clusterwise.sources.source import Source
 
 
@@ -20,7 +20,8 @@ class Problem(NamedTuple):
     `sample` holds some of the rows of `source` in one block, or all of them; `joint` is the model
     with a density of all numeric columns that lends its memberships to a conditional one;
     `checkpoint` where a sampler keeps what it needs to be resumed. `free_prior` is the prior where
-    it is not conjugate, of which only `unnormalised_log_prob` is known.
+    it is not conjugate, of which only `unnormalised_log_prob` is known. `starts` are memberships
+    of the sample's rows that an engine starts from before it makes its own.
     """
 
     block: AbstractBlock
@@ -33,6 +34,7 @@ class Problem(NamedTuple):
     degeneracy: Degeneracy
     checkpoint: Checkpoint | None = None
     free_prior: Any = None
+    starts: tuple[Start, ...] = ()
 
 
 class Optimum(NamedTuple):

@@ -11,7 +11,6 @@ import numpy as np
 
 from clusterwise.core.block import AbstractBlock, Totals
 from clusterwise.core.errors import OptionError
-from clusterwise.core.rows import RowBlock
 from clusterwise.core.runtime import Program, in_background, parallel_map
 from clusterwise.engines.ascent import (
     AbstractProjection,
@@ -61,13 +60,17 @@ def search(
     rng: np.random.Generator,
     progress: Progress,
 ) -> Found:
-    """Run the portfolio on the sample, and what may be best of it to the end on all rows."""
+    """Run starts on the sample, and what may be best of it to the end on all rows.
+
+    The starts are those that the problem gives, and `n_init` of the portfolio.
+    """
     complete = problem.sample is problem.source
     if problem.source.n_blocks > 1:
         in_background(
             lambda: compile_ahead(projection, problem.block, problem.prior, problem.source)
         )
-    starts = portfolio(problem.start_data, problem.n_components, n_init, rng)
+    starts = list(problem.starts)
+    starts += portfolio(problem.start_data, problem.n_components, n_init, rng)
     if problem.joint is not None and n_init > 1:
         starts += _joint_starts(problem, rng)
     runs = _run_starts(
@@ -153,11 +156,13 @@ def _run_starts(
 ) -> list[_Run]:
     block, prior = model or (problem.block, problem.prior)
     rows = problem.sample.block(0)
+    n_slots = rows.packed.shape[0] * rows.packed.shape[2]
     done = 0
 
     def run(start: Start) -> _Run:
         nonlocal done
-        posterior = start_program(block, prior, rows, padded(start.labels, rows))
+        given = start.spread(problem.n_components, n_slots)
+        posterior = start_program(block, prior, rows, given)
         result = run_source(
             projection,
             block,
@@ -181,12 +186,6 @@ def _run_starts(
 
 def silent(what: str, done: int, total: int) -> None:
     """No progress."""
-
-
-def padded(labels: np.ndarray, rows: RowBlock) -> np.ndarray:
-    """Labels for every slot of a block."""
-    chunks, _, size = rows.packed.shape
-    return np.pad(labels.astype(np.int32), (0, chunks * size - labels.size))
 
 
 def _joint_starts(problem: Problem, rng: np.random.Generator) -> list[Start]:

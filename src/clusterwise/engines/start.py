@@ -39,10 +39,19 @@ class StartData(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Memberships to start from and the recipe they come from."""
+    """Memberships of the sample's rows to start from, and the recipe they come from.
+
+    Each row's cluster (n,), or the probabilities (n, k) of all clusters.
+    """
 
     recipe: str
-    labels: Labels
+    memberships: np.ndarray
+
+    def spread(self, n_components: int, n_slots: int) -> np.ndarray:
+        """Probabilities (k, slots), those of slots beyond the rows being zero."""
+        given = self.memberships
+        resp = given if given.ndim == 2 else np.eye(n_components)[given]
+        return np.pad(resp.T, ((0, 0), (0, n_slots - len(resp))))
 
 
 def portfolio(

@@ -36,15 +36,13 @@ def assignment(block: AbstractBlock, moments: Any, rows: RowBlock) -> tuple[Tota
     return fold_chunks(chunk, rows)
 
 
-def labelled(block: AbstractBlock, moments: Any, rows: RowBlock, labels: Int[Array, " n"]) -> Any:
-    """Statistics of rows whose clusters are given, chunk after chunk."""
+def counted(block: AbstractBlock, moments: Any, rows: RowBlock, resp: Float[Array, "k n"]) -> Any:
+    """Statistics of rows whose memberships are given, chunk after chunk."""
     chunks, _, size = rows.packed.shape
-    chunked = labels.reshape(chunks, size)
-    k = jax.tree.leaves(moments)[0].shape[0]
+    chunked = resp.reshape(-1, chunks, size)
 
     def chunk(i: Array, part: Rows) -> Statistics:
-        member = (chunked[i] == jnp.arange(k)[:, None]).astype(part.values.dtype)
-        return block.statistics(moments, part, member * part.weight)
+        return block.statistics(moments, part, chunked[:, i] * part.weight)
 
     return fold_chunks(chunk, rows)
 
@@ -63,17 +61,21 @@ def sampling_program(
 
 @Program
 def start_program(
-    block: AbstractBlock, prior: Any, rows: RowBlock, labels: Int[Array, " n"]
+    block: AbstractBlock, prior: Any, rows: RowBlock, given: Int[Array, " n"] | Float[Array, "k n"]
 ) -> Any:
-    """Posterior given labels, the largest cluster first, as stick-breaking weights have it."""
+    """Posterior given labels or memberships of all slots of the rows.
+
+    The largest cluster comes first, as stick-breaking weights have it.
+    """
     mode = prior.mode()
     moments = mode.moments() if not block.exact else prior.moments()
-    statistics = labelled(block, moments, rows, labels)
+    k = jax.tree.leaves(moments)[0].shape[0]
+    resp = jax.nn.one_hot(given, k, axis=0) if given.ndim == 1 else given
+    statistics = counted(block, moments, rows, resp)
     order = jnp.argsort(-block.counts(statistics), stable=True)
-    ordered = jnp.argsort(order)[labels]
     statistics = jax.tree.map(lambda leaf: leaf[order], statistics)
     first = block.posterior(statistics, prior, moments)
-    return first if block.exact else _climbed(block, prior, rows, ordered, first)
+    return first if block.exact else _climbed(block, prior, rows, resp[order], first)
 
 
 class _Climb(NamedTuple):
@@ -86,14 +88,14 @@ class _Climb(NamedTuple):
 
 
 def _climbed(
-    block: AbstractBlock, prior: Any, rows: RowBlock, labels: Int[Array, " n"], first: Any
+    block: AbstractBlock, prior: Any, rows: RowBlock, resp: Float[Array, "k n"], first: Any
 ) -> Any:
-    """Some steps towards the mode given labels, each halved while it goes too far."""
+    """Some steps towards the mode given memberships, each halved while it goes too far."""
 
     def step(_: Any, now: _Climb) -> _Climb:
         candidate = block.blend(now.best, now.target, now.rate)
         mode = candidate.mode()
-        statistics = labelled(block, mode.moments(), rows, labels)
+        statistics = counted(block, mode.moments(), rows, resp)
         value = block.sited_log_prob(statistics) + prior.log_kernel(mode)
         good = value >= now.value
         onward = block.posterior(statistics, prior, mode.moments())
