@@ -22,8 +22,11 @@ if TYPE_CHECKING:
         FormulaError,
         OptionError,
     )
+    from clusterwise.covariates.bernoulli import BernoulliCovariates
     from clusterwise.covariates.categorical import CategoricalCovariates
+    from clusterwise.covariates.family import FamilyCovariates, StudentTCovariates
     from clusterwise.covariates.gaussian import GaussianCovariates
+    from clusterwise.covariates.poisson import PoissonCovariates
     from clusterwise.engines.optimisers import EM, SVI, VI, MemoizedVI
     from clusterwise.engines.samplers import NUTS, Gibbs
     from clusterwise.estimators import ClusterwiseRegressor
@@ -59,6 +62,7 @@ __all__ = [
     "SVI",
     "VI",
     "Bernoulli",
+    "BernoulliCovariates",
     "Binomial",
     "Categorical",
     "CategoricalCovariates",
@@ -68,6 +72,7 @@ __all__ = [
     "DataError",
     "Dirichlet",
     "DirichletProcess",
+    "FamilyCovariates",
     "FileError",
     "Fit",
     "FormulaError",
@@ -88,7 +93,9 @@ __all__ = [
     "Ordinal",
     "PitmanYor",
     "Poisson",
+    "PoissonCovariates",
     "StudentT",
+    "StudentTCovariates",
     "ZeroInflatedPoisson",
     "__version__",
     "load",
@@ -98,8 +105,11 @@ _HOMES = {
     "core.errors": (
         "ClusterwiseError ClusterwiseWarning DataError FileError FormulaError OptionError"
     ),
+    "covariates.bernoulli": "BernoulliCovariates",
     "covariates.categorical": "CategoricalCovariates",
+    "covariates.family": "FamilyCovariates StudentTCovariates",
     "covariates.gaussian": "GaussianCovariates",
+    "covariates.poisson": "PoissonCovariates",
     "engines.optimisers": "EM SVI VI MemoizedVI",
     "engines.samplers": "Gibbs NUTS",
     "estimators": "ClusterwiseRegressor",

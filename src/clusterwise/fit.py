@@ -183,6 +183,14 @@ class Fit:
         """Probabilities of the levels of each categorical covariate: one row a component."""
         return self._estimates.levels()
 
+    @property
+    def profiles(self) -> dict[str, pd.DataFrame]:
+        """Parameters of each covariate that is neither Gaussian nor categorical, by column.
+
+        One row a component: a probability, a rate, or location, sigma and nu.
+        """
+        return self._estimates.profiles()
+
     def summary(self) -> Summary:
         """Table of the components, with standard deviations where the engine gives any."""
         best = self.restarts[self.restarts["chosen"]].iloc[0]
@@ -203,7 +211,7 @@ class Fit:
         text = ", ".join([formulas] if isinstance(formulas, str) else formulas or ["no response"])
         estimates = self._estimates
         densities = [name for i in self._layout.gaussian for name in estimates.modelled(i)]
-        densities += estimates.levels()
+        densities += [*estimates.levels(), *estimates.profiles()]
         return text + (f"; density of {', '.join(densities)}" if densities else "")
 
     @cached_property

@@ -26,8 +26,11 @@ from clusterwise.core.errors import ClusterwiseError, FileError
 from clusterwise.core.product import ProductParameters, ProductPosterior
 from clusterwise.core.runtime import double_precision
 from clusterwise.core.version import __version__
+from clusterwise.covariates.bernoulli import BernoulliCovariates
 from clusterwise.covariates.categorical import CategoricalCovariates
+from clusterwise.covariates.family import FamilyCovariates, StudentTCovariates
 from clusterwise.covariates.gaussian import GaussianCovariates
+from clusterwise.covariates.poisson import PoissonCovariates
 from clusterwise.fit import Fit
 from clusterwise.frames.encoder import Encoder
 from clusterwise.model import Model
@@ -57,9 +60,11 @@ _MARK = "clusterwise fit"
 _SPECIFICATIONS = {
     kind.__name__: kind
     for kind in (
+        BernoulliCovariates,
         CategoricalCovariates,
         Dirichlet,
         DirichletProcess,
+        FamilyCovariates,
         Gamma,
         GaussianCovariates,
         KnownWeights,
@@ -67,6 +72,8 @@ _SPECIFICATIONS = {
         NormalInverseGamma,
         NormalInverseWishart,
         PitmanYor,
+        PoissonCovariates,
+        StudentTCovariates,
         *FAMILIES.values(),
     )
 }

@@ -55,8 +55,9 @@ class Model:
         Number of clusters, or the truncation of a Dirichlet or Pitman-Yor process.
     covariates
         Columns of p(x | z), as a formula's right side, numbers being jointly Gaussian and text
-        categorical; or a list of `GaussianCovariates` and `CategoricalCovariates`; None for the
-        conditional model p(y | x).
+        categorical; or a list of `GaussianCovariates`, `StudentTCovariates`,
+        `BernoulliCovariates`, `PoissonCovariates`, `CategoricalCovariates` and
+        `FamilyCovariates`; None for the conditional model p(y | x).
     weights
         "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
         `PitmanYor`, `KnownWeights`.
@@ -77,6 +78,7 @@ class Model:
         regression of all rows and worth a hundredth of a row.
         "flat": maximum likelihood. Or a dictionary from a response's name, or "covariates", to a
         conjugate prior on the data's own scale; the parts it does not name have the default.
+        "covariates" is the prior of Gaussian densities; others say theirs in their own arguments.
         For `NUTS`, any NumPyro distributions, again by name: {"coefficients": ..., "sigma": ...}
         of a response, {"means": ..., "covariance" or "sigma": ...} of covariates.
 
@@ -182,8 +184,9 @@ class Model:
         params
             A fit, for its estimates; or a dictionary on the data's own scale with "weights"
             (k,), "coefficients" (k, p), "sigma" (k,) and, where covariates are modelled, "means"
-            (k, d) and "covariances" (k, d, d). With several responses, coefficients and sigma
-            are dictionaries by response.
+            (k, d) and "covariances" (k, d, d), "levels" {column: {level: (k,)}}, and "profiles"
+            {column: {parameter: (k,)}} as `Fit.profiles` names them. With several responses,
+            coefficients and sigma are dictionaries by response.
         random_state
             Seed or generator; the same seed gives the same rows.
         data

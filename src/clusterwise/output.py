@@ -78,7 +78,7 @@ def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:
 def _components(fit: Fit) -> list[dict[str, Any]]:
     spread = fit.summary().table
     covariances = fit.covariances
-    found, levels = [], fit.levels
+    found, levels, profiles = [], fit.levels, fit.profiles
     for k in range(fit.n_components):
         one: dict[str, Any] = {"weight": fit.weights[k]}
         if "weight (sd)" in spread:
@@ -102,6 +102,9 @@ def _components(fit: Fit) -> list[dict[str, Any]]:
         if levels:
             shares = {name: frame.loc[k].to_dict() for name, frame in levels.items()}
             one["covariates"]["levels"] = shares
+        if profiles:
+            own = {name: frame.loc[k].to_dict() for name, frame in profiles.items()}
+            one["covariates"]["profiles"] = own
         found.append(one)
     return found
 

@@ -1,7 +1,8 @@
 """What the laws are run over: blocks with their SciPy counterparts, models made of them, engines.
 
 A new block joins by one `Part` and one entry of `CASES`, a new engine by one entry of `ENGINES`.
-Rows have five columns: the constant, two regressors, two responses.
+Rows have nine columns: the constant, two regressors, two responses; a column of zeros and ones and
+its complement; a count and its log factorial.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from clusterwise.core.product import (
     ProductPosterior,
 )
 from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
+from clusterwise.covariates.categorical import LevelCounts
+from clusterwise.covariates.poisson import RateCounts
 from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_source
 from clusterwise.engines.chains import Chains
 from clusterwise.engines.engine import AbstractEngine
@@ -38,7 +41,9 @@ from clusterwise.posteriors.covariance import (
     KnownCovariance,
 )
 from clusterwise.posteriors.dirichlet import Weights
+from clusterwise.posteriors.levels import LevelPosterior, Levels
 from clusterwise.posteriors.matrix_normal import LinearParameters, MatrixNormal
+from clusterwise.posteriors.rates import RatePosterior, Rates
 from clusterwise.posteriors.specification import Gamma
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.sources.source import Source
@@ -51,7 +56,7 @@ from clusterwise.weights.specification import (
     PitmanYor,
 )
 
-N_COLUMNS = 5
+N_COLUMNS = 9
 N_CLUSTERS = 3
 N_ROWS = 50
 SLOTS = 64
@@ -399,6 +404,60 @@ def _linear(
     )
 
 
+# Counts
+
+
+def _bernoulli(column: int) -> Part:
+    """A column of zeros and ones, the next one being its complement."""
+    alpha = np.array([1.6, 0.9])
+
+    def log_density(parameters: Levels, values: np.ndarray) -> np.ndarray:
+        probability = np.exp(np.asarray(parameters.log_probabilities)[:, 0])
+        return stats.bernoulli.logpmf(values[:, [column]], probability)
+
+    def log_marginal(values: np.ndarray, labels: np.ndarray, k: int) -> float:
+        ones = np.array([values[labels == j, column].sum() for j in range(k)])
+        zeros = np.bincount(labels, minlength=k) - ones
+        gain = special.betaln(alpha[0] + ones, alpha[1] + zeros)
+        return float(np.sum(gain - special.betaln(*alpha)))
+
+    return Part(
+        LevelCounts((column, column + 1)),
+        lambda k: LevelPosterior(jnp.tile(jnp.asarray(alpha), (k, 1))),
+        lambda k: LevelPosterior(jnp.full((k, 2), 1e-9)),
+        lambda rng, k: Levels(jnp.asarray(np.log(rng.dirichlet([2.0, 3.0], size=k)))),
+        log_density,
+        log_marginal,
+    )
+
+
+def _poisson(column: int) -> Part:
+    """A count, the next column being its log factorial."""
+    shape, rate = 2.5, 1.4
+
+    def log_density(parameters: Rates, values: np.ndarray) -> np.ndarray:
+        return stats.poisson.logpmf(values[:, [column]], np.exp(np.asarray(parameters.log_rates)))
+
+    def log_marginal(values: np.ndarray, labels: np.ndarray, k: int) -> float:
+        total = 0.0
+        for j in range(k):
+            count = values[labels == j, column]
+            after = shape + count.sum()
+            total += special.gammaln(after) - special.gammaln(shape)
+            total += shape * np.log(rate) - after * np.log(rate + count.size)
+            total -= special.gammaln(count + 1).sum()
+        return float(total)
+
+    return Part(
+        RateCounts((0, column, column + 1)),
+        lambda k: RatePosterior(jnp.full(k, shape), jnp.full(k, rate)),
+        lambda k: RatePosterior(jnp.full(k, 1e-9), jnp.full(k, 1e-9)),
+        lambda rng, k: Rates(jnp.asarray(np.log(rng.gamma(3.0, 0.7, size=k)))),
+        log_density,
+        log_marginal,
+    )
+
+
 PARTS: dict[str, Part] = {
     "dirichlet": _dirichlet(1.5),
     "dirichlet process": _sticks(DirichletProcess(Gamma(2.0, 1.0))),
@@ -415,9 +474,12 @@ PARTS: dict[str, Part] = {
     "spherical covariates": _linear((0,), (1, 2), "spherical"),
     "tied covariates": _linear((0,), (1, 2), "full", shared=True),
     "known covariance": _linear((0,), (1, 2), "known"),
+    "bernoulli covariates": _bernoulli(5),
+    "poisson covariates": _poisson(7),
 }
 WEIGHTS = [name for name, part in PARTS.items() if isinstance(part.block, MixingWeights)]
-LINEAR = [name for name in PARTS if name not in WEIGHTS]
+LINEAR = [name for name, part in PARTS.items() if isinstance(part.block, LinearGaussian)]
+COUNTED = [name for name in PARTS if name not in (*WEIGHTS, *LINEAR)]
 
 
 def _case(*names: str) -> Case:
@@ -430,8 +492,8 @@ CASES: dict[str, Case] = {
     "dirichlet process": _case("dirichlet process", "response"),
     "pitman-yor": _case("pitman-yor", "response"),
     "known": _case("dirichlet process, known", "known sigma", "known covariance"),
-    "diagonal": _case("dirichlet", "shared sigma", "diagonal covariates"),
-    "spherical": _case("dirichlet", "second response", "spherical covariates"),
+    "diagonal": _case("dirichlet", "shared sigma", "diagonal covariates", *COUNTED),
+    "spherical": _case("dirichlet", "second response", "spherical covariates", *COUNTED),
     "tied": _case("known weights", "bivariate response", "tied covariates"),
     "joint": _case("dirichlet process", "response", "shared sigma", "full covariates"),
 }
@@ -447,7 +509,14 @@ def random_values(rng: np.random.Generator, n: int = N_ROWS, k: int = N_CLUSTERS
     x = rng.normal(size=(n, 2)) + 0.5 * center[:, None] * np.array([1.0, -1.0])
     noise = 0.5 * rng.normal(size=(n, 2))
     y = center[:, None] + x * np.stack([center, 1 - center], axis=1) + noise
-    return np.column_stack([np.ones(n), x, y])
+    return with_counts(np.column_stack([np.ones(n), x, y]))
+
+
+def with_counts(values: np.ndarray) -> np.ndarray:
+    """Rows with their columns of zeros and ones and of counts, from those before."""
+    ones = (values[:, 1] > values[:, 4]).astype(float)
+    count = np.floor(np.minimum(np.abs(values[:, 3]), 9.0))
+    return np.column_stack([values, ones, 1 - ones, count, special.gammaln(count + 1)])
 
 
 def members(labels: np.ndarray, k: int = N_CLUSTERS) -> np.ndarray:

@@ -20,6 +20,7 @@ from tests.laws.registry import (
     make_source,
     pack,
     random_values,
+    with_counts,
 )
 
 # One program each but for the second, which shares the first's.
@@ -112,7 +113,7 @@ def test_concentration_has_its_exact_mean(name):
 @cache
 def copied_rows():
     """Two rows near the prior's mean, so that copies of one may well lie in several clusters."""
-    return np.array([[1, -0.1, 0.05, 0.0, -0.1], [1, 0.3, 0.2, 0.4, 0.3]])
+    return with_counts(np.array([[1, -0.1, 0.05, 0.0, -0.1], [1, 0.3, 0.2, 0.4, 0.3]]))
 
 
 def probability_of_sharing(case, prior, values):

@@ -11,6 +11,8 @@ from clusterwise.core.runtime import double_precision
 from clusterwise.posteriors.covariance import InverseGamma, KnownCovariance
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.known_weights import KnownWeightsPosterior
+from clusterwise.posteriors.levels import Levels
+from clusterwise.posteriors.rates import Rates
 from tests.laws.registry import N_CLUSTERS, PARTS, members, random_values
 
 N_DRAWS = 2000
@@ -32,6 +34,10 @@ def free(parameters, posterior):
         weights = jnp.exp(parameters.log_weights)[:-1]
         process = hasattr(posterior, "concentration") and not posterior.concentration.known
         return jnp.append(weights, parameters.concentration) if process else weights
+    if isinstance(parameters, Rates):
+        return jnp.exp(parameters.log_rates)
+    if isinstance(parameters, Levels):
+        return jnp.exp(parameters.log_probabilities)[:, :-1].ravel()
     coefficients, covariance = parameters.coefficients.ravel(), parameters.covariance
     if isinstance(posterior.covariance, KnownCovariance):
         return coefficients

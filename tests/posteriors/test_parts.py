@@ -9,12 +9,14 @@ from scipy import linalg, special
 
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
-from clusterwise.inference.predictive import _log_student
 from clusterwise.posteriors.covariance import InverseGamma, KnownCovariance
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.known_weights import KnownWeightsPosterior
+from clusterwise.posteriors.levels import Levels
 from clusterwise.posteriors.matrix_normal import LinearParameters
+from clusterwise.posteriors.rates import Rates
 from tests.laws.registry import (
+    COUNTED,
     LINEAR,
     N_CLUSTERS,
     PARTS,
@@ -184,7 +186,24 @@ def test_predictive_density_is_the_average_density_of_draws(name):
     square = np.einsum("dknq,dkqr,dknr->dkn", error, precision, error)
     log_det = np.linalg.slogdet(precision / (2 * np.pi))[1][:, :, None]
     predictive = jax.tree.map(np.asarray, posterior.predictive())
-    close_on_average(np.exp(0.5 * (log_det - square)), np.exp(_log_student(predictive, x, y).T))
+    close_on_average(np.exp(0.5 * (log_det - square)), np.exp(predictive.log_density(x, y).T))
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_moments_and_predictions_of_counts_are_averages_of_draws(name):
+    part = PARTS[name]
+    posterior, _, draws = drawn(name)
+    (drawn_log,) = draws.__dict__.values()
+    (logs,) = [v for n, v in posterior.moments()._asdict().items() if n.startswith("log")]
+    close_on_average(drawn_log, logs)
+    values = random_values(np.random.default_rng(5), 8)
+    points = [jax.tree.map(lambda leaf, i=i: leaf[i], draws) for i in range(0, N_DRAWS, 20)]
+    density = np.exp([part.log_density(point, values).T for point in points])
+    predictive = jax.tree.map(np.asarray, posterior.predictive())
+    y = values[:, [c for c in part.block.columns if c]]
+    close_on_average(density, np.exp(predictive.log_density(values[:, :1], y).T))
+    spread = np.asarray(posterior.spread())
+    np.testing.assert_allclose(np.exp(drawn_log).var(axis=0), spread, rtol=0.15)
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
@@ -201,6 +220,11 @@ def move(point, posterior, seed, size):
     if isinstance(point, Weights):
         moved = np.asarray(point.log_weights) + size * rng.normal(size=point.log_weights.shape)
         return Weights(moved - special.logsumexp(moved), np.asarray(point.concentration))
+    if isinstance(point, Rates):
+        return Rates(point.log_rates + size * rng.normal(size=point.log_rates.shape))
+    if isinstance(point, Levels):
+        moved = point.log_probabilities + size * rng.normal(size=point.log_probabilities.shape)
+        return Levels(special.log_softmax(moved, axis=1))
     coefficients = np.asarray(point.coefficients)
     coefficients = coefficients + size * rng.normal(size=coefficients.shape)
     covariance = _move_covariance(np.asarray(point.covariance), posterior.covariance, rng, size)

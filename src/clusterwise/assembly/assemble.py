@@ -58,17 +58,24 @@ def check_encoder(spec: Specification, encoder: Encoder) -> None:
         for what, text in (("offset", response.offset), ("trials", response.trials)):
             if text is not None:
                 parts.append((f"{what}:{i}", what, text))
-    densities = enumerate(spec.densities)
-    parts += [(f"covariates:{j}", "Covariates", d.formula) for j, d in densities if d.scaled]
+    for j, density in enumerate(spec.densities):
+        if not density.by_level:
+            text = " + ".join(encoder.variables(f"covariates:{j}"))
+            parts.append((f"covariates:{j}", type(density).__name__, text))
     if spec.sample_weight is not None:
         parts.append((WEIGHT, "sample_weight", spec.sample_weight))
     for design, what, text in parts:
         for variable in encoder.variables(design):
             if encoder.levels(variable) is not None:
+                cure = (
+                    f"code it as numbers, or use cw.CategoricalCovariates({variable!r})"
+                    if design.startswith("covariates")
+                    else "convert the column, use it as a regressor in the formula, or choose a "
+                    "family that takes levels, such as 'bernoulli'"
+                )
                 raise DataError(
                     f"{what} {text!r}: column {variable!r} is categorical (text), but numbers are "
-                    "needed there. Convert the column, use it as a regressor in the formula, or "
-                    "choose a family that takes levels, such as 'bernoulli'."
+                    f"needed there; {cure}."
                 )
         single = design.startswith(("response", "offset", "trials", WEIGHT))
         if single and len(encoder.columns(design)) != 1:
@@ -124,7 +131,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
         encoder = Encoder.fit(table, designs(spec))
     check_encoder(spec, encoder)
     _check_stray_text(table, encoder)
-    design = raw_design(encoder, list(spec.responses), [d.scaled for d in spec.densities])
+    design = raw_design(encoder, list(spec.responses), [d.by_level for d in spec.densities])
     prepared = prepare(
         table,
         encoder,

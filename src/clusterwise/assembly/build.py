@@ -169,7 +169,7 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         n_components=spec.n_components,
         source=prepared.source,
         sample=prepared.sample,
-        start_data=StartData(rows[:, features], regressions),
+        start_data=StartData(_comparable(layout, rows, features), regressions),
         joint=joint,
         degeneracy=_degeneracy(prepared),
         free_prior=make_free_prior(spec, layout, prepared.typical_gram, prior),
@@ -178,13 +178,13 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
 
 def _working(part: Part, rows: np.ndarray) -> np.ndarray:
     sample = response_sample(part, rows, np.ones(len(rows)))
-    working = part.form.working(sample.response, sample.trials)
+    working = part.family.working(sample.response, sample.trials)
     return working if sample.offset is None else working - sample.offset[:, None]
 
 
 def _degeneracy(prepared: Prepared) -> Degeneracy:
     parts = prepared.layout.parts
-    names = [f"{p.form.spread} of {p.title!r}" if p.is_response else "covariance" for p in parts]
+    names = [f"{p.family.spread} of {p.title!r}" if p.family else "covariance" for p in parts]
     widest = max(len(part.regressors) for part in parts)
     return Degeneracy(
         tuple(names),
@@ -196,18 +196,19 @@ def _degeneracy(prepared: Prepared) -> Degeneracy:
 
 def _pooled_variance(prepared: Prepared, part: Part) -> np.ndarray | None:
     """Residual covariance of all rows, where the likelihood grows as a cluster's vanishes."""
-    if not isinstance(part.form, AbstractGeneralised):
+    family = part.family
+    if not isinstance(family, AbstractGeneralised):
         frame = make_frame(prepared.layout, part, prepared.typical_gram, 1)
         return frame.pooled_residuals if part.form.scaled else None
     q = len(part.responses)
-    if part.form.variance(np.zeros((1, part.form.n_constants(q)))) is None:
+    if family.variance(np.zeros((1, family.n_constants(q)))) is None:
         return None
     return np.var(_working(part, prepared.sample_rows), axis=0).reshape(1, 1)
 
 
 def _variance_of(part: Part) -> Callable[[Any], np.ndarray]:
     """What gives the residual covariances (k or 1, q, q) of a part's parameters."""
-    form = part.form
+    form = part.family
     if not isinstance(form, AbstractGeneralised):
         return attrgetter("covariance")
     first = form.n_predictors(len(part.responses)) * len(part.regressors)
@@ -224,6 +225,13 @@ def _features(layout: Layout) -> list[int]:
     """All columns but the constant, each once."""
     found = {i for part in layout.parts for i in (*part.regressors, *part.responses) if i}
     return sorted(found)
+
+
+def _comparable(layout: Layout, rows: np.ndarray, features: list[int]) -> np.ndarray:
+    """Features of which none outweighs the others: those on their own scale are divided by it."""
+    found = rows[:, features]
+    as_it_is = [layout.scale_of(i) == 1 and layout.shift_of(i) == 0 for i in features]
+    return found / np.where(as_it_is, np.maximum(found.std(axis=0), 1.0), 1.0)
 
 
 def _joint(

@@ -65,8 +65,18 @@ class Part:
 
     @property
     def title(self) -> str:
-        """Name of a response."""
-        return self.form.title(self.names)
+        """Name of a response, or of the column of a density."""
+        return self.form.title(self.names) if self.is_response else self.names[0]
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Parameters of a density of one column that is neither of levels nor Gaussian."""
+        return () if self.is_response else self.form.parameter_names
+
+    @property
+    def family(self) -> Any:
+        """The family of a response, or of a density that is of one; else None."""
+        return self.form if self.is_response else self.form.family
 
     @property
     def level_names(self) -> tuple[str, list[str]]:
@@ -126,13 +136,18 @@ class Layout:
 
     @property
     def gaussian(self) -> list[int]:
-        """Part numbers of the covariate densities of numbers."""
-        return [i for i in self.densities if self.parts[i].form.scaled]
+        """Part numbers of the Gaussian covariate densities."""
+        return [i for i in self.densities if self.parts[i].form.jointly]
 
     @property
     def discrete(self) -> list[int]:
         """Part numbers of the covariate densities of levels, one a column."""
-        return [i for i in self.densities if not self.parts[i].form.scaled]
+        return [i for i in self.densities if self.parts[i].form.by_level]
+
+    @property
+    def single(self) -> list[int]:
+        """Part numbers of the covariate densities with parameters of their own, one a column."""
+        return [i for i in self.densities if self.parts[i].parameter_names]
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:
         """Rows (n, columns) with the constant in front, from raw rows."""
@@ -240,11 +255,11 @@ class RawMoments:
 
 
 def raw_design(
-    encoder: Encoder, responses: list[ResponseSpec], numeric: Sequence[bool]
+    encoder: Encoder, responses: list[ResponseSpec], by_level: Sequence[bool]
 ) -> RawDesign:
     """Collect the raw columns that the parts need, each once.
 
-    `numeric` says of each density whether its columns are numbers, not levels.
+    `by_level` says of each density whether its columns are levels, not numbers.
     """
     parts = []
     for i, response in enumerate(responses):
@@ -262,9 +277,9 @@ def raw_design(
                 tuple(j for j, factors in enumerate(of_terms) if factors in response.shared),
             )
         )
-    for j, numbers in enumerate(numeric):
+    for j, levels in enumerate(by_level):
         columns = encoder.columns(f"covariates:{j}")
-        if not numbers:
+        if levels:
             (variable,) = encoder.variables(f"covariates:{j}")
             columns = tuple(f"{variable}={level}" for level in encoder.levels(variable) or ())
         parts.append(RawPart(f"covariates:{j}", (INTERCEPT,), columns, True))

@@ -121,7 +121,7 @@ def _encode(
         raw = raw_rows(encoder, design, arrays, len(frame))
         weight = arrays[WEIGHT][:, 0] if WEIGHT in arrays else np.ones(len(frame))
         _check_weight(weight, first)
-        _check_values(design, forms, raw, first)
+        check_values(design, forms, raw, first)
         moments.add(raw, weight)
         if len(distinct) < n_components:
             distinct |= {row.tobytes() for row in np.unique(raw[weight > 0], axis=0)[:n_components]}
@@ -147,13 +147,38 @@ def _check_weight(weight: np.ndarray, first: int) -> None:
         )
 
 
-def _check_values(design: RawDesign, forms: Sequence[Any], raw: np.ndarray, first: int) -> None:
-    """Refuse responses that their families cannot have."""
+def check_values(
+    design: RawDesign,
+    forms: Sequence[Any],
+    raw: np.ndarray,
+    first: int,
+    *,
+    response: bool = True,
+) -> None:
+    """Refuse values that their families and densities cannot have.
+
+    Parameters
+    ----------
+    design
+        Names of the raw columns.
+    forms
+        Family or density of each part.
+    raw
+        (n, columns)
+    first
+        Number of the first row, for the error.
+    response
+        Whether the rows have responses to look at.
+    """
     for part, form in zip(design.parts, forms, strict=True):
+        own = raw[:, [design.names.index(name) for name in part.names]]
         if part.kind.startswith("response"):
-            response = raw[:, [design.names.index(name) for name in part.names]]
+            if not response:
+                continue
             trials = None if part.trials is None else raw[:, design.names.index(part.trials)]
-            form.check(f"The response {form.title(part.names)!r}", response, trials, first)
+            form.check(f"The response {form.title(part.names)!r}", own, trials, first)
+        else:
+            form.check(f"The covariate {part.names[0]!r}", own, first)
 
 
 def _check_responses(design: RawDesign, moments: RawMoments) -> None:
@@ -220,7 +245,12 @@ def _typical_gram(
     reach = _FAR * np.median(np.abs(rows - middle), axis=0)
     reach[reach == 0] = np.inf
     named = []
+    # Densities of columns on their own scale take nothing from it.
+    scaled = [p for p in layout.parts if p.is_response or p.form.scaled]
+    used = {i for part in scaled for i in (*part.regressors, *part.responses)}
     for i, column in enumerate(layout.columns, start=1):
+        if i not in used:
+            continue
         low = (moments.low[column.raw] - column.shift) / column.scale
         high = (moments.high[column.raw] - column.shift) / column.scale
         if low < middle[i] - reach[i] or high > middle[i] + reach[i]:
@@ -235,7 +265,7 @@ def _typical_gram(
     )
     usable = all(
         len(independent_columns(trimmed[np.ix_(c, c)])) == len(c)
-        for c in (np.asarray((*p.regressors, *p.responses), int) for p in layout.parts)
+        for c in (np.asarray((*p.regressors, *p.responses), int) for p in scaled)
     )
     return (trimmed if usable else gram), (note,)
 

@@ -13,6 +13,7 @@ from clusterwise.covariates.categorical import CategoricalCovariates
 from clusterwise.covariates.density import AbstractDensity
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.frames.encoder import Encoder
+from clusterwise.frames.expression import quote_inside
 from clusterwise.frames.formula import parse
 from clusterwise.posteriors.specification import Normal, NormalInverseGamma, NormalInverseWishart
 from clusterwise.regression.free import check_free, is_free
@@ -89,14 +90,14 @@ def settle(spec: Specification, encoder: Encoder) -> Specification:
         name = ":".join(factor.name for factor in term)
         alone = len(term) == 1 and term[0].kind == "column"
         if alone and encoder.levels(term[0].variables[0]) is not None:
-            levels.append(term[0].variables[0])
+            levels.append(quote_inside(term[0].variables[0]))
         else:
             found.append(name)
     if not levels:
         return spec
     densities = (*density.over(tuple(found)), *CategoricalCovariates("").over(tuple(levels)))
     prior = spec.priors["covariates:0"]
-    kinds = {f"covariates:{j}": prior if d.scaled else "default" for j, d in enumerate(densities)}
+    kinds = {f"covariates:{j}": prior if d.jointly else "default" for j, d in enumerate(densities)}
     if isinstance(prior, str):
         kinds = dict.fromkeys(kinds, prior)
     return spec._replace(densities=densities, priors={**spec.priors, **kinds}, automatic=False)
@@ -223,8 +224,8 @@ def _densities(
     for block in blocks:
         if not isinstance(block, AbstractDensity):
             raise OptionError(
-                f"covariates holds {block!r}; use a formula's right side or a list of "
-                "cw.GaussianCovariates and cw.CategoricalCovariates."
+                f"covariates holds {block!r}; use a formula's right side or a list of densities "
+                "such as cw.GaussianCovariates and cw.CategoricalCovariates."
             )
         parsed = parse(block.formula, response=False, columns=names or None)
         right = f"0 + {parsed.without_intercept.removeprefix('0 + ')}"
@@ -234,16 +235,16 @@ def _densities(
         if seen & set(terms):
             raise FormulaError("A covariate may stand in one block of covariates only.")
         seen |= set(terms)
-        if block.scaled:
+        if block.jointly:
             found.append(block.with_formula(right))
             continue
         strange = [term for term in terms if [factor.kind for factor in term] != ["column"]]
         if strange:
             raise FormulaError(
-                f"covariates={block.formula!r}: a categorical density takes columns, not "
-                f"{':'.join(factor.name for factor in strange[0])!r}."
+                f"covariates={block.formula!r}: {type(block).__name__} takes columns, not "
+                f"{':'.join(factor.name for factor in strange[0])!r}; compute it first."
             )
-        found += block.over(tuple(term[0].variables[0] for term in terms))
+        found += block.over(tuple(quote_inside(term[0].variables[0]) for term in terms))
     return tuple(found), named
 
 
@@ -261,10 +262,11 @@ def _priors(
             f"{', '.join(map(repr, dict.fromkeys(kinds.values())))}."
         )
     found = {kind: prior.get(name, "default") for kind, name in kinds.items()}
-    levels = [f"covariates:{j}" for j, density in enumerate(densities) if not density.scaled]
-    if "covariates" in prior and len(levels) == len(densities):
+    others = [f"covariates:{j}" for j, density in enumerate(densities) if not density.jointly]
+    if "covariates" in prior and len(others) == len(densities):
+        hints = dict.fromkeys(density.prior_hint for density in densities)
         raise OptionError(
-            "prior['covariates'] is of Gaussian densities, and this model has none; say "
-            "cw.CategoricalCovariates(..., concentration=...) instead."
+            "prior['covariates'] is of Gaussian densities, and this model has none; others say "
+            f"theirs by {', '.join(hints)}."
         )
-    return found | dict.fromkeys(levels, "default"), False
+    return found | dict.fromkeys(others, "default"), False

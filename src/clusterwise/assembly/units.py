@@ -18,13 +18,15 @@ class PartValues(NamedTuple):
 
     Coefficients (..., k, p, q) of all its terms, those that are not identified being zero;
     dispersions (..., k) by name; covariances (..., k, q, q) of Gaussian columns that are modelled;
-    probabilities (..., k, levels) of a categorical column.
+    probabilities (..., k, levels) of a categorical column; parameters (..., k) by name of another
+    column that has a density of its own.
     """
 
     coefficients: np.ndarray
     dispersion: dict[str, np.ndarray]
     covariance: np.ndarray | None = None
     levels: np.ndarray | None = None
+    single: dict[str, np.ndarray] | None = None
 
 
 class Values(NamedTuple):
@@ -41,6 +43,10 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
     parts = []
     for part, value in zip(layout.parts, linear, strict=True):
         matrix, scale, shift = to_data_units(layout, part)
+        if part.parameter_names:
+            own = part.form.parameters(value, shift[0, 0], scale[0])
+            parts.append(PartValues(_no_terms(next(iter(own.values()))), {}, single=own))
+            continue
         if isinstance(value, Levels):
             probabilities = np.exp(np.asarray(value.log_probabilities))
             parts.append(_of_levels(probabilities))
@@ -67,7 +73,12 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
 
 
 def _of_levels(values: np.ndarray) -> PartValues:
-    return PartValues(np.zeros((*values.shape[:-1], 0, 0)), {}, levels=values)
+    return PartValues(_no_terms(values[..., 0]), {}, levels=values)
+
+
+def _no_terms(each: np.ndarray) -> np.ndarray:
+    """No coefficients (..., k, 0, 0), for what has a number (..., k)."""
+    return np.zeros((*each.shape, 0, 0))
 
 
 def _by_predictor(part: Part, whole: np.ndarray) -> np.ndarray:
@@ -89,7 +100,10 @@ def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
     parts = []
     for part, value in zip(layout.parts, linear, strict=True):
         matrix, scale, _ = to_data_units(layout, part)
-        if not part.form.scaled and not part.is_response:
+        if part.parameter_names:
+            parts.append(PartValues(_no_terms(np.zeros(weights.shape)), {}))
+            continue
+        if not part.is_response and part.form.by_level:
             parts.append(_of_levels(np.sqrt(np.asarray(value))))
             continue
         if isinstance(part.form, AbstractGeneralised):

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from clusterwise.core.arrays import constant
 from clusterwise.core.product import AbstractLinearBlock
 from clusterwise.covariates.density import AbstractDensity
-from clusterwise.frames.expression import quote_inside
 from clusterwise.posteriors.levels import LevelMoments, LevelPosterior
 from clusterwise.posteriors.specification import check_positive
 from clusterwise.regression.columns import PartColumns
@@ -33,6 +32,13 @@ class LevelCounts(AbstractLinearBlock):
         self, sums: Float[Array, "k columns"], prior: LevelPosterior, moments: LevelMoments
     ) -> LevelPosterior:
         return prior.updated(sums)
+
+
+def level_prior(concentration: float, frame: LinearFrame, prior: Any) -> LevelPosterior:
+    """Dirichlet priors that are alike for all levels and clusters."""
+    value = _FLAT if prior == "flat" else concentration
+    shape = frame.n_components, frame.response_scale.size
+    return LevelPosterior(constant(np.full(shape, value)))
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,14 @@ class CategoricalCovariates(AbstractDensity):
 
     formula: str
     concentration: float = 0.5
-    scaled: ClassVar[bool] = False
+    by_level: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_positive("CategoricalCovariates", concentration=self.concentration)
+
+    @property
+    def prior_hint(self) -> str:
+        return "cw.CategoricalCovariates(..., concentration=...)"
 
     def block(self, columns: PartColumns) -> LevelCounts:
         return LevelCounts(columns.responses)
@@ -67,9 +77,7 @@ class CategoricalCovariates(AbstractDensity):
     def prior(
         self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
     ) -> LevelPosterior:
-        value = _FLAT if prior == "flat" else self.concentration
-        shape = frame.n_components, frame.response_scale.size
-        return LevelPosterior(constant(np.full(shape, value)))
+        return level_prior(self.concentration, frame, prior)
 
     def n_predictors(self, n_responses: int) -> int:
         return 0
@@ -77,5 +85,11 @@ class CategoricalCovariates(AbstractDensity):
     def n_dispersion(self, n_components: int, n_columns: int) -> int:
         return n_components * (n_columns - 1)
 
-    def over(self, variables: tuple[str, ...]) -> list[AbstractDensity]:
-        return [self.with_formula(f"0 + C({quote_inside(name)})") for name in variables]
+    def over(self, terms: tuple[str, ...]) -> list[AbstractDensity]:
+        return [self.with_formula(f"0 + C({term})") for term in terms]
+
+    def outcomes(self, names: tuple[str, ...], values: Any) -> dict[str, np.ndarray]:
+        return dict(zip(names, np.exp(np.asarray(values.log_probabilities)).T, strict=True))
+
+    def check(self, what: str, columns: np.ndarray, first: int) -> None:
+        pass

@@ -3,28 +3,60 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from clusterwise.core.product import AbstractLinearBlock, AbstractQuadraticBlock
+import numpy as np
+
+from clusterwise.core.product import (
+    AbstractLinearBlock,
+    AbstractQuadraticBlock,
+    AbstractSitedBlock,
+)
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
+from clusterwise.responses.generalised import AbstractGeneralised
 
 
 class AbstractDensity(ABC):
     """p(x | z) of some columns; concrete ones are frozen dataclasses with a `formula`."""
 
-    scaled: ClassVar[bool]
-    """Whether columns are standardised; else they are the levels' columns of ones and zeros."""
     formula: str
+    by_level: ClassVar[bool] = False
+    """Whether it is of levels, which are columns of zeros and ones."""
+    jointly: ClassVar[bool] = False
+    """Whether its columns have a mean and a covariance."""
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Of a density of one column that is neither of levels nor Gaussian."""
+        return ()
+
+    @property
+    def scaled(self) -> bool:
+        """Whether columns are standardised."""
+        return False
 
     @property
     def common_scale(self) -> bool:
         """Whether columns must keep their units relative to each other."""
         return False
 
+    @property
+    def family(self) -> AbstractGeneralised | None:
+        """The family of responses that it is of, with no regressor but the constant."""
+        return None
+
+    @property
     @abstractmethod
-    def block(self, columns: PartColumns) -> AbstractQuadraticBlock | AbstractLinearBlock:
+    def prior_hint(self) -> str:
+        """Where a user says its prior, where prior={"covariates": ...} does not."""
+
+    @abstractmethod
+    def block(
+        self, columns: PartColumns
+    ) -> AbstractQuadraticBlock | AbstractLinearBlock | AbstractSitedBlock:
         """The block over these columns of a row."""
 
     @abstractmethod
@@ -44,5 +76,32 @@ class AbstractDensity(ABC):
         return replace(cast(Any, self), formula=formula)
 
     @abstractmethod
-    def over(self, variables: tuple[str, ...]) -> list[AbstractDensity]:
-        """Densities like this one, each over what one block takes of these columns."""
+    def over(self, terms: tuple[str, ...]) -> list[AbstractDensity]:
+        """Densities like this one, each over what one block takes of these terms, coded."""
+
+    def outcomes(self, names: tuple[str, ...], values: Any) -> dict[str, np.ndarray]:
+        """What may never occur in a cluster, and how often it does in a row, (k,).
+
+        From the names of the block's columns and its parameters.
+        """
+        return {}
+
+    @abstractmethod
+    def check(self, what: str, columns: np.ndarray, first: int) -> None:
+        """Refuse rows (n, columns) that the density cannot have, counting them from `first`."""
+
+
+class AbstractColumnDensity(AbstractDensity):
+    """A density of one column, with parameters that go by `parameter_names`.
+
+    The column comes first of those that its formula codes; others are what its block needs
+    beside it.
+    """
+
+    @abstractmethod
+    def parameters(self, values: Any, shift: float, scale: float) -> dict[str, np.ndarray]:
+        """The block's parameters by name, (..., k), of the column times `scale` plus `shift`."""
+
+    @abstractmethod
+    def distribution(self, parameters: Mapping[str, np.ndarray]) -> Any:
+        """SciPy's distribution of the column, given parameters by name."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from clusterwise.core.errors import OptionError
 from clusterwise.covariates.density import AbstractDensity
 from clusterwise.posteriors.matrix_normal import MatrixNormal
@@ -40,7 +42,7 @@ class GaussianCovariates(AbstractDensity):
     'diag'
     """
 
-    scaled: ClassVar[bool] = True
+    jointly: ClassVar[bool] = True
 
     formula: str
     covariance_type: str = "full"
@@ -66,6 +68,14 @@ class GaussianCovariates(AbstractDensity):
         return "full" if self.shared else self.covariance_type
 
     @property
+    def scaled(self) -> bool:
+        return True
+
+    @property
+    def prior_hint(self) -> str:
+        return 'prior={"covariates": ...}'
+
+    @property
     def common_scale(self) -> bool:
         return self.form == "spherical"
 
@@ -87,5 +97,8 @@ class GaussianCovariates(AbstractDensity):
         free = {"full": n_columns * (n_columns + 1) // 2, "diag": n_columns, "spherical": 1}
         return free[self.form] * (1 if self.shared else n_components)
 
-    def over(self, variables: tuple[str, ...]) -> list[AbstractDensity]:
-        return [self.with_formula(f"0 + {' + '.join(variables)}")] if variables else []
+    def over(self, terms: tuple[str, ...]) -> list[AbstractDensity]:
+        return [self.with_formula(f"0 + {' + '.join(terms)}")] if terms else []
+
+    def check(self, what: str, columns: np.ndarray, first: int) -> None:
+        pass

@@ -14,12 +14,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from scipy.special import gammaln
 
 from clusterwise.core.errors import FormulaError
 
 __all__ = ["Factor", "quote", "quote_inside", "read_expression"]
 
 MAX_DEPTH = 50
+
+
+def _log_factorial(x: np.ndarray) -> np.ndarray:
+    # Below zero there is none; who needs counts says so of the column itself.
+    return gammaln(np.maximum(x, 0) + 1)
+
 
 _FUNCTIONS = {
     "I": lambda x: x,
@@ -31,6 +38,7 @@ _FUNCTIONS = {
     "log10": np.log10,
     "log1p": np.log1p,
     "log2": np.log2,
+    "log_factorial": _log_factorial,
     "sin": np.sin,
     "sqrt": np.sqrt,
     "tan": np.tan,

@@ -72,8 +72,9 @@ def parse(
 
     Operators are ``+ - : * / **`` (``^`` is ``**``), parentheses, ``0``, ``1`` and ``-1`` for
     the intercept, and backticks around unusual column names. Functions are abs, cos, exp,
-    expm1, log, log10, log1p, log2, sin, sqrt, tan, ``I(...)`` for arithmetic and ``C(...)`` for
-    a categorical column, with ``C(g, Treatment("b"))`` to choose the reference level.
+    expm1, log, log10, log1p, log2, log_factorial, sin, sqrt, tan, ``I(...)`` for arithmetic and
+    ``C(...)`` for a categorical column, with ``C(g, Treatment("b"))`` to choose the reference
+    level.
 
     A power of one operand is arithmetic: ``x^2`` means ``I(x**2)`` (in R it would be ``x``).
     A power of a sum keeps its meaning: ``(a + b)^2`` is ``a + b + a:b``.

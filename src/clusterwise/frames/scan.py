@@ -72,7 +72,9 @@ class Scan:
             self.kind = kind
         if self.kind == "category" and self.needs_number:
             raise DataError(
-                f"column {self.name!r} holds text, but {self.needs_number[0]} needs numbers"
+                f"column {self.name!r} holds text, but {self.needs_number[0]} needs numbers; code "
+                f"it as numbers (0 and 1 for two levels), or use its levels: C({self.name}) in a "
+                f"formula, cw.CategoricalCovariates({self.name!r}) among covariates"
             )
         if self.kind == "category" and kind == "numeric":
             rows = np.flatnonzero(series.notna()) + first_row

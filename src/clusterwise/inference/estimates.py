@@ -119,6 +119,8 @@ class Estimates(NamedTuple):
                 columns[f"sd of {name}"] = np.sqrt(values.covariance[:, j, j])
         for name, frame in self.levels().items():
             columns |= {f"P({name} = {level})": frame[level].to_numpy() for level in frame}
+        for name, frame in self.profiles().items():
+            columns |= {f"{what} of {name}": frame[what].to_numpy() for what in frame}
         return pd.DataFrame(columns, index=self.components)
 
     def levels(self) -> dict[str, pd.DataFrame]:
@@ -129,6 +131,15 @@ class Estimates(NamedTuple):
             values = self.values.parts[i].levels
             found[name] = pd.DataFrame(values, index=self.components, columns=pd.Index(levels))
         return found
+
+    def profiles(self) -> dict[str, pd.DataFrame]:
+        """Parameters of each covariate with a density of its own: one row a component."""
+        return {
+            self.layout.parts[i].title: pd.DataFrame(
+                self.values.parts[i].single, index=self.components
+            )
+            for i in self.layout.single
+        }
 
     def _by_response(self, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
         if len(frames) == 1:

@@ -125,6 +125,10 @@ def _posterior(layout: Layout, values: Values) -> xr.Dataset:
         dim = f"level_of_{_safe(name)}"
         variables[f"probability_of_{_safe(name)}"] = ((*_BASE, "component", dim), own)
         coords[dim] = levels
+    for i in layout.single:
+        for name, own in (values.parts[i].single or {}).items():
+            variable = f"{name}_of_{_safe(layout.parts[i].title)}"
+            variables[variable] = ((*_BASE, "component"), own)
     for number, (part, value) in enumerate(densities):
         suffix = "" if len(densities) == 1 else f"_{number}"
         dim, other = f"covariate{suffix}", f"covariate{suffix}_bis"
@@ -203,7 +207,7 @@ def _of_rows(
 
 def _modelled(part: Part) -> list[str]:
     """Names of what a part models: a response by all its columns is one."""
-    if part.is_response:
+    if part.is_response or part.parameter_names:
         return [_safe(part.title)]
     return [_safe(part.names[place]) for place in part.kept_names]
 

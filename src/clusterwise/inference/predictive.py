@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from scipy.special import betaln, gammaln
 
 from clusterwise.core.errors import OptionError
 from clusterwise.core.product import Product
@@ -157,16 +157,17 @@ class StudentPredictive(AbstractPredictive):
     reader
         Names and units.
     parts
-        Log probabilities (k,) of the clusters, then the `LinearPredictive` of each part.
+        Log probabilities (k,) of the clusters, then what each part's posterior predicts: a
+        `log_density` (n, k) of its columns, and of a response a `LinearPredictive`.
     """
 
     def __init__(self, reader: RowReader, parts: tuple[Any, ...]) -> None:
         self.reader, self._log_weights = reader, parts[0]
-        self._parts: tuple[LinearPredictive, ...] = parts[1:]
+        self._parts: tuple[Any, ...] = parts[1:]
 
     def rows_at_a_time(self) -> int:
         """Rows whose numbers stay in cache."""
-        width = sum(part.rows.size + part.coefficients.size for part in self._parts)
+        width = sum(np.size(leaf) for leaf in jax.tree.leaves(self._parts))
         return max(64, _NUMBERS // max(width, 1))
 
     def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
@@ -178,9 +179,9 @@ class StudentPredictive(AbstractPredictive):
     def response(self, rows: np.ndarray, part: int) -> StudentMixture:
         """A mixture over the clusters."""
         scores = self._scores(rows, self.reader.blocks(response=False))
-        own = self._parts[part]
+        own: LinearPredictive = self._parts[part]
         x = rows[:, list(self.reader.layout.parts[part].regressors)]
-        sds = np.sqrt(_inflation(own, x)) / own.residual.whitening[:, 0, 0]
+        sds = np.sqrt(own.inflation(x)) / own.residual.whitening[:, 0, 0]
         return _in_data_units(
             self.reader,
             part,
@@ -199,36 +200,8 @@ class StudentPredictive(AbstractPredictive):
                 continue
             part = self.reader.layout.parts[number - 1]
             x, y = rows[:, list(part.regressors)], rows[:, list(part.responses)]
-            total += _log_student(self._parts[number - 1], x, y)
+            total += self._parts[number - 1].log_density(x, y)
         return total
-
-
-def _inflation(part: LinearPredictive, x: np.ndarray) -> np.ndarray:
-    """Factor (n, k) by which not knowing the coefficients widens the scale matrix."""
-    k, p, _ = part.rows.shape
-    whitened = (x @ part.rows.reshape(k * p, p).T).reshape(len(x), k, p)
-    return 1 + np.square(whitened).sum(axis=2)
-
-
-def _log_student(part: LinearPredictive, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Log density (n, k) of y (n, q) given x (n, p)."""
-    whitening, dof = part.residual
-    k, p, q = part.coefficients.shape
-    groups = dof.shape[1]
-    size = q // groups
-    turned = np.swapaxes(whitening, 1, 2)
-    slopes = (part.coefficients @ turned).transpose(1, 0, 2).reshape(p, k * q)
-    residual = np.einsum("nq,kqr->nkr", y, turned) - (x @ slopes).reshape(-1, k, q)
-    square = np.square(residual).reshape(len(x), k, groups, size).sum(axis=3)
-    inflation = _inflation(part, x)[:, :, None]
-    log_det = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
-    if np.all(np.isinf(dof)):
-        kernel = -0.5 * (square / inflation + size * np.log(2 * np.pi))
-    else:
-        # A beta function stays accurate where gamma functions of large numbers cancel.
-        constant = gammaln(size / 2) - betaln(dof / 2, size / 2) - size / 2 * np.log(np.pi * dof)
-        kernel = constant - (dof + size) / 2 * np.log1p(square / (dof * inflation))
-    return log_det + (kernel - size / 2 * np.log(inflation)).sum(axis=2)
 
 
 def _in_data_units(

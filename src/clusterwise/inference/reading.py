@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clusterwise.assembly.layout import Layout, RawDesign, raw_rows
+from clusterwise.assembly.prepare import check_values
 from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import open_table
@@ -36,6 +37,8 @@ class RowReader(NamedTuple):
         for frame in table.batches(columns, BLOCK_ROWS):
             arrays = self.encoder.encode(frame, names, first_row=first)
             raw = raw_rows(self.encoder, self.design, arrays, len(frame))
+            forms = [part.form for part in self.layout.parts]
+            check_values(self.design, forms, raw, first, response=response)
             first += len(frame)
             yield self.layout.standardise(raw)
 

@@ -113,12 +113,15 @@ class RowDraws:
     ) -> np.ndarray:
         """Values (d, m) of a column at normal noise (d, m, q), each in the cluster `at`."""
         layout = self.layout.parts[part]
+        # The quantile at a uniform number; its upper end would be infinite.
+        uniform = np.minimum(ndtr(noise[..., column]), 1 - np.finfo(float).epsneg)
+        if layout.parameter_names:
+            drawn = layout.form.parameters(own, 0.0, 1.0)
+            return layout.form.distribution({n: v[at] for n, v in drawn.items()}).ppf(uniform)
         if isinstance(own, Coefficients):
             block = layout.form.block(layout.columns)
             predictors = block.predictors_of(own.values[at], rows)
             trials = None if layout.trials is None else rows[:, layout.trials]
-            # The quantile at a uniform number; its upper end would be infinite.
-            uniform = np.minimum(ndtr(noise[..., column]), 1 - np.finfo(float).epsneg)
             return layout.form.distribution(predictors, trials).ppf(uniform)
         coefficients = np.asarray(own.coefficients)[..., column]
         # The rest of a cluster's covariance with this column: one row of its Cholesky factor.

@@ -192,6 +192,9 @@ class SampledMixture:
                 name, levels = part.level_names
                 components[f"probability of {name}"] = own.levels
                 coords[f"probability of {name}"] = [k, levels]
+            elif own.single is not None:
+                components |= {f"{what} of {part.title}": v for what, v in own.single.items()}
+                coords |= {f"{what} of {part.title}": [k] for what in own.single}
             else:
                 names = [part.names[j] for j in part.kept_names]
                 components[f"mean of {', '.join(names)}"] = own.coefficients[..., 0, :]
@@ -213,6 +216,8 @@ class SampledMixture:
             features.append(own.coefficients.reshape(*own.coefficients.shape[:3], -1))
             if own.levels is not None:
                 features.append(own.levels)
+            elif own.single is not None:
+                features += [value[..., None] for value in own.single.values()]
             elif own.covariance is not None:
                 features.append(np.log(np.diagonal(own.covariance, axis1=-2, axis2=-1)))
             else:

@@ -12,6 +12,7 @@ import pandas as pd
 from clusterwise.assembly.build import Specification
 from clusterwise.assembly.layout import ResponseSpec
 from clusterwise.core.errors import DataError, OptionError
+from clusterwise.covariates.density import AbstractColumnDensity, AbstractDensity
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.formula import parse
 from clusterwise.frames.table import check_columns, open_table
@@ -29,7 +30,8 @@ class Truth:
     `weights` (k,); for each response by name `coefficients` (k, p), or (k, p, m) with m predictors,
     whose shape is checked when they meet their design, and dispersions (k,) by their names;
     `means` (k, d) and `covariances` (k, d, d) of the columns `densities`; `levels` the levels of
-    each categorical covariate with their probabilities (k, levels).
+    each categorical covariate with their probabilities (k, levels); `profiles` the density of each
+    other covariate with its parameters (k,) by name.
     """
 
     weights: np.ndarray
@@ -39,11 +41,12 @@ class Truth:
     means: np.ndarray
     covariances: np.ndarray
     levels: Mapping[str, tuple[Sequence[Any], np.ndarray]]
+    profiles: Mapping[str, tuple[AbstractColumnDensity, Mapping[str, np.ndarray]]]
 
     @property
     def made(self) -> tuple[str, ...]:
         """Covariates that the model gives."""
-        return (*self.densities, *self.levels)
+        return (*self.densities, *self.levels, *self.profiles)
 
 
 def estimated_truth(estimates: Estimates, known: Callable[[str], Sequence[Any] | None]) -> Truth:
@@ -74,6 +77,11 @@ def estimated_truth(estimates: Estimates, known: Callable[[str], Sequence[Any] |
             name: (list(known(name) or ()), frame.to_numpy())
             for name, frame in estimates.levels().items()
         },
+        {
+            part.title: (part.form, values.parts[i].single or {})
+            for i, part in enumerate(estimates.layout.parts)
+            if part.parameter_names
+        },
     )
 
 
@@ -92,7 +100,7 @@ def density_columns(spec: Specification) -> tuple[str, ...]:
     """
     found = []
     for density in spec.densities:
-        if not density.scaled:
+        if not density.jointly:
             continue
         terms = parse(density.formula, response=False).terms
         found += [":".join(factor.name for factor in term) for term in terms if term]
@@ -108,7 +116,9 @@ def read_truth(spec: Specification, params: Any) -> Truth:
         The model.
     params : mapping
         "weights" (k,); with responses "coefficients" (k, p) and "sigma" (k,), or dictionaries of
-        them by response; with covariates "means" (k, d) and "covariances" (k, d, d).
+        them by response; with covariates "means" (k, d) and "covariances" (k, d, d) of Gaussian
+        ones, "levels" of categorical ones, "profiles" of others: parameters (k,) by column and
+        name.
 
     Returns
     -------
@@ -125,12 +135,11 @@ def read_truth(spec: Specification, params: Any) -> Truth:
     needed += ["coefficients"] if spec.responses else []
     named = [name for r in spec.responses for name in r.family.dispersion_names]
     needed += dict.fromkeys(named)
-    categorical = [
-        parse(density.formula, response=False).variables[0]
-        for density in spec.densities
-        if not density.scaled
-    ]
+    one_column = [(_column(d), d) for d in spec.densities if not d.jointly]
+    categorical = [name for name, density in one_column if density.by_level]
+    single = {name: d for name, d in one_column if isinstance(d, AbstractColumnDensity)}
     needed += ["levels"] if categorical else []
+    needed += ["profiles"] if single else []
     needed += ["means", "covariances"] if densities else []
     listed = ", ".join(map(repr, needed))
     if not isinstance(params, Mapping):
@@ -166,7 +175,38 @@ def read_truth(spec: Specification, params: Any) -> Truth:
         _array("means", params["means"], (k, d)) if d else np.zeros((k, 0)),
         _covariances(params["covariances"], k, d) if d else np.zeros((k, 0, 0)),
         _levels(params["levels"], categorical, k) if categorical else {},
+        _profiles(params["profiles"], single, k) if single else {},
     )
+
+
+def _column(density: AbstractDensity) -> str:
+    """The column that a density of one column is of."""
+    return parse(density.formula, response=False).variables[0]
+
+
+def _profiles(
+    value: Any, densities: Mapping[str, AbstractColumnDensity], k: int
+) -> dict[str, tuple[AbstractColumnDensity, Mapping[str, np.ndarray]]]:
+    """Parameters of covariates: for each column a mapping from name to one number a cluster."""
+    if not isinstance(value, Mapping) or sorted(value) != sorted(densities):
+        raise OptionError(
+            "params['profiles'] must be a mapping from each of "
+            f"{', '.join(map(repr, densities))} to its parameters."
+        )
+    found = {}
+    for name, density in densities.items():
+        given, names = value[name], density.parameter_names
+        if not isinstance(given, (Mapping, pd.DataFrame)) or sorted(given) != sorted(names):
+            raise OptionError(
+                f"params['profiles'][{name!r}] must be a mapping with "
+                f"{', '.join(map(repr, names))}."
+            )
+        own = {what: _array(f"{what} of {name!r}", given[what], (k,)) for what in names}
+        # SciPy's support is NaN where parameters are outside of their range.
+        if np.isnan(np.asarray(density.distribution(own).support(), float)).any():
+            raise OptionError(f"params['profiles'][{name!r}]: a parameter is out of its range.")
+        found[name] = (density, own)
+    return found
 
 
 def _levels(
@@ -242,6 +282,9 @@ def simulate(
     for name, (known, probabilities) in truth.levels.items():
         below = np.cumsum(probabilities, axis=1)[labels, :-1] <= rng.random((rows, 1))
         columns[name] = np.asarray(known)[below.sum(axis=1)]
+    for name, (density, own) in truth.profiles.items():
+        each = {what: value[labels] for what, value in own.items()}
+        columns[name] = density.distribution(each).rvs(random_state=rng)
     frame = frame.assign(**columns, **{LABEL: labels})
     if encoder is None:
         encoder = Encoder.fit(open_table(frame), _designs(responses))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
@@ -17,6 +18,16 @@ class LevelMoments(NamedTuple):
     """Expected log probability of each level."""
 
     log_probabilities: Float[Array, "k levels"]
+
+
+class LevelPredictive(NamedTuple):
+    """Log probability of each level in a new row, the probabilities integrated out."""
+
+    log_probabilities: Float[Array, "k levels"]
+
+    def log_density(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Log probability (n, k) of rows y (n, levels) of zeros and ones, in NumPy."""
+        return y @ self.log_probabilities.T
 
 
 class Levels(AbstractParameters):
@@ -74,9 +85,9 @@ class LevelPosterior(AbstractPosterior):
         """Variances of the probabilities."""
         return self._each(lambda one: one.spread())
 
-    def predictive(self) -> Float[Array, "k levels"]:
-        """Log probability of each level in a new row."""
-        return self._each(lambda one: one.predictive())
+    def predictive(self) -> LevelPredictive:
+        """Distribution of a new row."""
+        return LevelPredictive(self._each(lambda one: one.predictive()))
 
     def mode(self) -> Levels:
         return Levels(self._each(lambda one: one.mode().log_weights))

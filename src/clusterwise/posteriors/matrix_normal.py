@@ -12,7 +12,9 @@ from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.special import betaln, gammaln
 
 from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
 from clusterwise.posteriors.coordinates import AbstractCovarianceCoordinates
@@ -50,6 +52,33 @@ class LinearPredictive(NamedTuple):
     coefficients: Float[Array, "k p q"]
     rows: Float[Array, "k p p"]
     residual: StudentScale
+
+    def inflation(self, x: np.ndarray) -> np.ndarray:
+        """Factor (n, k) by which not knowing the coefficients widens the scale matrix."""
+        k, p, _ = self.rows.shape
+        whitened = (x @ self.rows.reshape(k * p, p).T).reshape(len(x), k, p)
+        return 1 + np.square(whitened).sum(axis=2)
+
+    def log_density(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Log density (n, k) of y (n, q) given x (n, p), in NumPy."""
+        whitening, dof = self.residual
+        k, p, q = self.coefficients.shape
+        groups = dof.shape[1]
+        size = q // groups
+        turned = np.swapaxes(whitening, 1, 2)
+        slopes = (self.coefficients @ turned).transpose(1, 0, 2).reshape(p, k * q)
+        residual = np.einsum("nq,kqr->nkr", y, turned) - (x @ slopes).reshape(-1, k, q)
+        square = np.square(residual).reshape(len(x), k, groups, size).sum(axis=3)
+        inflation = self.inflation(x)[:, :, None]
+        log_det = np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(axis=1)
+        if np.all(np.isinf(dof)):
+            kernel = -0.5 * (square / inflation + size * np.log(2 * np.pi))
+        else:
+            # A beta function stays accurate where gamma functions of large numbers cancel.
+            constant = gammaln(size / 2) - betaln(dof / 2, size / 2)
+            constant -= size / 2 * np.log(np.pi * dof)
+            kernel = constant - (dof + size) / 2 * np.log1p(square / (dof * inflation))
+        return log_det + (kernel - size / 2 * np.log(inflation)).sum(axis=2)
 
 
 class LinearParameters(AbstractParameters):
