@@ -19,6 +19,7 @@ from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome
 from clusterwise.engines.relabelling import permute
 from clusterwise.frames.encoder import Encoder
+from clusterwise.inference.boundary import boundary_notes
 from clusterwise.inference.mixture import ScoredMixture
 
 if TYPE_CHECKING:
@@ -223,7 +224,11 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         history=outcome.history - shift,
         restarts=_restarts(outcome, shift),
         optima=_optima(outcome),
-        notes=(*prepared.notes, *_notes(outcome, np.exp(weights[order]) * total, widest)),
+        notes=(
+            *prepared.notes,
+            *_notes(outcome, np.exp(weights[order]) * total, widest),
+            *boundary_notes(assembled, outcome, order),
+        ),
         seconds=seconds,
     )
 

@@ -115,6 +115,13 @@ class GeneralisedLinear(AbstractSitedBlock):
         shift = slope + jnp.einsum("kde,ke->kd", precision, moments.values)
         return SiteStatistics(precision, shift, jnp.sum(resp * value, axis=1))
 
+    def gram(
+        self, values: Float[Array, "columns rows"], resp: Float[Array, "k rows"]
+    ) -> Float[Array, "k d d"]:
+        """Weighted Gram matrices of the predictors' regressors, those of one predictor together."""
+        own = [_weighted_products(a, a, resp) for a in self._designs(values)]
+        return jax.vmap(jax.scipy.linalg.block_diag)(*own)
+
     def cross_score(
         self, moments: CoefficientMoments, statistics: SiteStatistics
     ) -> Float[Array, "k l"]:
