@@ -176,7 +176,7 @@ def test_scores_of_categorical_covariates_are_averaged_in_closed_form(data):
 @pytest.mark.parametrize(
     ("column", "value", "why"),
     [
-        ("owns", 2, "'owns' is neither 0 nor 1 in 1 rows .*: 3"),
+        ("owns", 2, "'owns' is neither 0 nor 1 in 1 row .*: 3"),
         ("visits", -1, "'visits' is not a count .*: 3"),
         ("visits", 1.5, "'visits' is not a count .*: 3"),
     ],

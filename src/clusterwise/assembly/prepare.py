@@ -23,6 +23,7 @@ from clusterwise.core.errors import DataError, OptionError
 from clusterwise.core.rows import BLOCK_ROWS, CHUNK_ROWS, pack_rows
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
+from clusterwise.responses.generalised import check_counts
 from clusterwise.sources.source import Source
 from clusterwise.sources.store import AbstractStore, DiskStore, MemoryStore
 
@@ -176,6 +177,9 @@ def check_values(
             if not response:
                 continue
             trials = None if part.trials is None else raw[:, design.names.index(part.trials)]
+            if trials is not None:
+                text = (part.trials or "").removeprefix("trials ")
+                check_counts(f"trials={text!r}", trials[:, None], first)
             form.check(f"The response {form.title(part.names)!r}", own, trials, first)
         else:
             form.check(f"The covariate {part.names[0]!r}", own, first)

@@ -137,6 +137,5 @@ class Binomial(AbstractBinary):
     def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
         check_counts(what, response, first)
         assert trials is not None
-        check_counts("trials", trials[:, None], first)
         wrong = np.flatnonzero(response[:, 0] > trials)
         refuse(what, wrong, first, response, "is above its number of trials", "correct the counts")

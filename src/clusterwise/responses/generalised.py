@@ -164,6 +164,7 @@ def refuse(
         shown = ", ".join(str(first + i) for i in wrong[:5])
         value = values.reshape(len(values), -1)[wrong[0]].max()
         raise DataError(
-            f"{what} {why} in {wrong.size} rows (from 0: {shown}), first {value:g}; "
+            f"{what} {why} in {wrong.size} row{'s' if wrong.size > 1 else ''} (from 0: {shown}), "
+            f"first {value:g}; "
             f"{cure or 'correct or drop them, or choose another family'}."
         )
