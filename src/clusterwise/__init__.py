@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from clusterwise.responses.poisson import Poisson
     from clusterwise.responses.student import StudentT
     from clusterwise.responses.zero_inflated import ZeroInflatedPoisson
+    from clusterwise.selection.select import select
+    from clusterwise.selection.selection import Selection
     from clusterwise.weights.specification import (
         Dirichlet,
         DirichletProcess,
@@ -94,11 +96,13 @@ __all__ = [
     "PitmanYor",
     "Poisson",
     "PoissonCovariates",
+    "Selection",
     "StudentT",
     "StudentTCovariates",
     "ZeroInflatedPoisson",
     "__version__",
     "load",
+    "select",
 ]
 
 _HOMES = {
@@ -127,11 +131,12 @@ _HOMES = {
     "responses.poisson": "Poisson",
     "responses.student": "StudentT",
     "responses.zero_inflated": "ZeroInflatedPoisson",
+    "selection.select": "select",
+    "selection.selection": "Selection",
     "weights.specification": "Dirichlet DirichletProcess KnownWeights PitmanYor",
 }
 _LATER = {
     "ClusterwiseClassifier": "a Bernoulli or categorical response",
-    "select": "model selection",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

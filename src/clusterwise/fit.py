@@ -117,6 +117,11 @@ class Fit:
         )
 
     @property
+    def record(self) -> FitRecord:
+        """The numbers behind the answers, in standard units."""
+        return self._record
+
+    @property
     def n_components(self) -> int:
         """Number of components."""
         return self._record.n_components

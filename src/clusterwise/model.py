@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -293,7 +293,7 @@ def infer(
     random_state: RandomState,
     progress: bool | Progress = False,
     checkpoint: str | PathLike[str] | None = None,
-    starts: Callable[[Problem], Sequence[Start]] | None = None,
+    starts: Callable[[Problem], Iterable[Start]] | None = None,
 ) -> tuple[FitRecord, Problem, Outcome]:
     """Run an engine on data.
 
@@ -306,8 +306,8 @@ def infer(
     data, random_state, progress, checkpoint
         As for `Model.fit`.
     starts
-        Further starts, as memberships of the rows of the problem's sample; their recipes are
-        named in `Fit.restarts`.
+        Further starts, as memberships of the rows of the problem's sample, read when the
+        engine's own have run; their recipes are named in `Fit.restarts`.
 
     Returns
     -------
@@ -337,7 +337,7 @@ def _run(
     rng: np.random.Generator,
     progress: Progress,
     checkpoint: Checkpoint | None,
-    starts: Callable[[Problem], Sequence[Start]] | None,
+    starts: Callable[[Problem], Iterable[Start]] | None,
 ) -> tuple[Assembled, Outcome]:
     assembled = assemble(spec, table, rng)
     if checkpoint is not None:
@@ -347,7 +347,7 @@ def _run(
         checkpoint.identify(said, repr(engine), assembled.problem.source.digest())
     problem = assembled.problem._replace(checkpoint=checkpoint)
     if starts is not None:
-        problem = problem._replace(starts=tuple(starts(problem)))
+        problem = problem._replace(starts=starts(problem))
     return assembled._replace(problem=problem), engine.run(problem, rng, progress)
 
 

@@ -45,7 +45,7 @@ def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:
     from clusterwise.core.version import __version__
 
     model = fit.model
-    return _plain(
+    return plain(
         {
             "schema": SCHEMA,
             "version": __version__,
@@ -137,12 +137,12 @@ def _named(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN, no infinity and no NumPy."""
+def plain(value: Any) -> Any:
+    """A value as JSON has it, without NaN, infinity and NumPy."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -37,7 +37,7 @@ def test_given_starts_lead_to_their_optima_and_are_named():
     model, engine = cw.Model(covariates="x0 + x1"), cw.EM(n_init=1)
     starts = [Start("right", right), Start("up", 0.1 + 0.8 * np.eye(2)[up])]
     record, problem, outcome = infer(model, data, engine, 0, starts=lambda problem: starts)
-    assert (problem.starts, outcome.n_starts) == (tuple(starts), 3)
+    assert (problem.starts, outcome.n_starts) == (starts, 3)
     first, second = (row["recipes"].split(", ") for row in record.restarts)
     assert ("right" in first, "up" in first) == (True, False)
     assert ("right" in second, "up" in second) == (False, True)

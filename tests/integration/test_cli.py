@@ -221,7 +221,7 @@ def test_a_term_that_is_not_identified_is_named(place, frame):
 
 
 def test_numbers_that_json_lacks_are_null():
-    assert output._plain({"a": [np.nan, np.float64(np.inf), 1.0]}) == {"a": [None, None, 1.0]}
+    assert output.plain({"a": [np.nan, np.float64(np.inf), 1.0]}) == {"a": [None, None, 1.0]}
 
 
 # -- what is there already ----------------------------------------------------------------------

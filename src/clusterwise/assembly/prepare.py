@@ -20,7 +20,7 @@ from clusterwise.assembly.layout import (
     select,
 )
 from clusterwise.core.errors import DataError, OptionError
-from clusterwise.core.rows import BLOCK_ROWS, CHUNK_ROWS, pack_rows
+from clusterwise.core.rows import BLOCK_ROWS, CHUNK_ROWS, block_shape, pack_rows
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
 from clusterwise.responses.generalised import check_counts
@@ -275,9 +275,13 @@ def _typical_gram(
 
 
 def _sample_source(source: Source, sampled: np.ndarray) -> Source:
-    """The sample as rows of its own; all rows where there are few."""
+    """The sample as rows of its own; all rows where there are few.
+
+    Where all rows are one block it has that block's shape, so that one program serves both.
+    """
     if source.n_rows <= SAMPLE_ROWS:
         return source
     store = MemoryStore()
-    store.append(jnp.asarray(pack_rows(sampled[:, :-1], sampled[:, -1])))
+    shape = block_shape(source.n_rows if source.n_blocks == 1 else len(sampled))
+    store.append(jnp.asarray(pack_rows(sampled[:, :-1], sampled[:, -1], shape)))
     return Source(store, len(sampled), float(sampled[:, -1].sum()))

@@ -36,6 +36,30 @@ class Kind(StrEnum):
 Data = Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow file.", metavar="DATA")]
 Folder = Annotated[Path, typer.Argument(help="Folder that `fit` wrote.", metavar="DIR")]
 Seed = Annotated[int, typer.Option(help="Seed; the same seed gives the same answer.", min=0)]
+Formula = Annotated[
+    str,
+    typer.Argument(
+        help="'y ~ x1 + x2'; several, separated by ';', for several responses; 'none' for a "
+        "plain mixture.",
+        metavar="FORMULA",
+    ),
+]
+Weights = Annotated[str, typer.Option(help="dirichlet, dirichlet_process or pitman_yor.")]
+Shared = Annotated[
+    str | None, typer.Option(help='Terms with one coefficient for all clusters: "x2".')
+]
+Groups = Annotated[
+    str | None, typer.Option(help="Not in this version: column whose rows share a cluster.")
+]
+Offset = Annotated[
+    str | None, typer.Option(help='Column or expression to add to the predictor: "log(hours)".')
+]
+Trials = Annotated[str | None, typer.Option(help="Column of binomial trials.")]
+SampleWeight = Annotated[str | None, typer.Option(help="Column with a weight of each row.")]
+Prior = Annotated[
+    str, typer.Option(help="default, or flat for maximum likelihood (with --engine em).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 
 
@@ -61,14 +85,7 @@ def _options(
 def fit(
     context: typer.Context,
     data: Data,
-    formula: Annotated[
-        str,
-        typer.Argument(
-            help="'y ~ x1 + x2'; several, separated by ';', for several responses; 'none' for a "
-            "plain mixture.",
-            metavar="FORMULA",
-        ),
-    ],
+    formula: Formula,
     components: Annotated[
         int, typer.Option("-k", "--components", help="Number of clusters.", metavar="K")
     ] = 2,
@@ -83,32 +100,20 @@ def fit(
     family: Annotated[
         str, typer.Option(help="gaussian, poisson, bernoulli, binomial, ...")
     ] = "gaussian",
-    weights: Annotated[
-        str, typer.Option(help="dirichlet, dirichlet_process or pitman_yor.")
-    ] = "dirichlet",
-    shared: Annotated[
-        str | None, typer.Option(help='Terms with one coefficient for all clusters: "x2".')
-    ] = None,
-    groups: Annotated[
-        str | None, typer.Option(help="Not in this version: column whose rows share a cluster.")
-    ] = None,
-    offset: Annotated[
-        str | None, typer.Option(help='Column or expression to add to the predictor: "log(hours)".')
-    ] = None,
-    trials: Annotated[str | None, typer.Option(help="Column of binomial trials.")] = None,
-    sample_weight: Annotated[
-        str | None, typer.Option(help="Column with a weight of each row.")
-    ] = None,
+    weights: Weights = "dirichlet",
+    shared: Shared = None,
+    groups: Groups = None,
+    offset: Offset = None,
+    trials: Trials = None,
+    sample_weight: SampleWeight = None,
     engine: Annotated[str, typer.Option(help="em, vi, svi, memoized, gibbs or nuts.")] = "vi",
-    prior: Annotated[
-        str, typer.Option(help="default, or flat for maximum likelihood (with --engine em).")
-    ] = "default",
+    prior: Prior = "default",
     seed: Seed = 0,
     output: Annotated[
         Path | None,
         typer.Option(help="Folder to write; default: the name of DATA and '-fit'.", metavar="DIR"),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fit a mixture of regressions to a file."""
     with _reporting(context):
@@ -135,6 +140,87 @@ def fit(
             },
         )
         run_fit(request, quiet=quiet)
+
+
+@app.command()
+def select(
+    context: typer.Context,
+    data: Data,
+    formula: Formula,
+    components: Annotated[
+        str,
+        typer.Option(
+            "-k", "--components", help="Numbers of clusters: 1:8, or 2,4,6.", metavar="RANGE"
+        ),
+    ] = "1:6",
+    criterion: Annotated[
+        str,
+        typer.Option(
+            help="bic, icl, aic, cv, loo or elbo; several, separated by commas, the first decides."
+        ),
+    ] = "bic",
+    covariates: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns whose density is modelled too; repeat to compare, 'none' for none.",
+            metavar="COLUMNS",
+        ),
+    ] = None,
+    covariance: Annotated[
+        list[str] | None,
+        typer.Option(help="full, diag, spherical or tied; repeat to compare.", metavar="TYPE"),
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="gaussian, poisson, ...; repeat to compare.")
+    ] = None,
+    weights: Weights = "dirichlet",
+    shared: Shared = None,
+    groups: Groups = None,
+    offset: Offset = None,
+    trials: Trials = None,
+    sample_weight: SampleWeight = None,
+    folds: Annotated[int, typer.Option(help="Folds of --criterion cv.")] = 5,
+    engine: Annotated[
+        str | None, typer.Option(help="Default: what the criterion needs, em with few starts.")
+    ] = None,
+    prior: Prior = "default",
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write, and to go on from; default: the name of DATA and '-select'.",
+            metavar="DIR",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare numbers of clusters and models, and recommend one."""
+    with _reporting(context):
+        from clusterwise.cli.selecting import Comparison, run_select
+
+        comparison = Comparison(
+            data=data,
+            formula=formula,
+            components=components,
+            criterion=criterion,
+            covariates=covariates or [],
+            covariance=covariance or [],
+            family=family or [],
+            folds=folds,
+            engine=engine,
+            seed=seed,
+            output=output,
+            options={
+                "weights": weights,
+                "shared": shared,
+                "groups": groups,
+                "offset": offset,
+                "trials": trials,
+                "sample_weight": sample_weight,
+                "prior": prior,
+            },
+        )
+        run_select(comparison, quiet=quiet)
 
 
 @app.command()

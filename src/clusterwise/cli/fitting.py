@@ -37,10 +37,7 @@ class Request:
 
     def model(self) -> Model:
         """The model."""
-        texts = [text.strip() for text in self.formula.split(";") if text.strip()]
-        formula = texts[0] if len(texts) == 1 else texts or None
-        if self.formula.strip().lower() == "none":
-            formula = None
+        formula = read_formula(self.formula)
         covariates: Any = self.covariates
         if self.covariance is not None:
             if covariates is None:
@@ -50,6 +47,14 @@ class Request:
                 )
             covariates = [GaussianCovariates(covariates, covariance_type=self.covariance)]
         return Model(formula, n_components=self.n_components, covariates=covariates, **self.options)
+
+
+def read_formula(text: str) -> str | list[str] | None:
+    """A formula, several that are separated by ";", or None for "none"."""
+    if text.strip().lower() == "none":
+        return None
+    texts = [part.strip() for part in text.split(";") if part.strip()]
+    return texts[0] if len(texts) == 1 else texts or None
 
 
 def run_fit(request: Request, *, quiet: bool) -> None:

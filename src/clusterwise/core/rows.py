@@ -59,13 +59,16 @@ def block_shape(n_rows: int) -> tuple[int, int]:
     return min(BLOCK_CHUNKS, 1 << (chunks - 1).bit_length()), CHUNK_ROWS
 
 
-def pack_rows(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def pack_rows(
+    values: np.ndarray, weight: np.ndarray, shape: tuple[int, int] | None = None
+) -> np.ndarray:
     """Pack rows (n, columns), at most `BLOCK_ROWS` of them, into the layout of a `RowBlock`.
 
     The first column is the constant 1, so that chunks without rows are recognised by its zero.
+    `shape` is that of a block, as `block_shape` gives it, for more rows than there are.
     """
     n_rows, n_columns = values.shape
-    chunks, rows = block_shape(n_rows)
+    chunks, rows = shape or block_shape(n_rows)
     padded = np.zeros((chunks * rows, n_columns + 1))
     padded[:n_rows, :-1] = values
     padded[:n_rows, -1] = weight

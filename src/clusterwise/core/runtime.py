@@ -66,6 +66,7 @@ class Program:
         self._static_argnames = static_argnames
         self._hot = hot
         self._compiled: set[Hashable] = set()
+        self._locks: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 
     @functools.cached_property
@@ -83,7 +84,10 @@ class Program:
         if key in self._compiled:
             return self._call(*args, **kwargs)
         with self._lock:
-            result = self._call(*args, **kwargs)
+            lock, call = self._locks.setdefault(key, threading.Lock()), self._call
+        # Different shapes may be compiled at once, on different cores.
+        with lock:
+            result = call(*args, **kwargs)
             self._compiled.add(key)
         return result
 

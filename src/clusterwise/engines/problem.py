@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ class Problem(NamedTuple):
     with a density of all numeric columns that lends its memberships to a conditional one;
     `checkpoint` where a sampler keeps what it needs to be resumed. `free_prior` is the prior where
     it is not conjugate, of which only `unnormalised_log_prob` is known. `starts` are memberships
-    of the sample's rows that an engine starts from before it makes its own.
+    of the sample's rows that an engine starts from besides its own, read when those have run.
     """
 
     block: AbstractBlock
@@ -34,7 +35,7 @@ class Problem(NamedTuple):
     degeneracy: Degeneracy
     checkpoint: Checkpoint | None = None
     free_prior: Any = None
-    starts: tuple[Start, ...] = ()
+    starts: Iterable[Start] = ()
 
 
 class Optimum(NamedTuple):

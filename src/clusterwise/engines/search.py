@@ -69,18 +69,22 @@ def search(
         in_background(
             lambda: compile_ahead(projection, problem.block, problem.prior, problem.source)
         )
-    starts = list(problem.starts)
-    starts += portfolio(problem.start_data, problem.n_components, n_init, rng)
-    if problem.joint is not None and n_init > 1:
+    starts = portfolio(problem.start_data, problem.n_components, n_init, rng)
+    if problem.joint is not None and n_init > 1 and problem.n_components > 1:
         starts += _joint_starts(problem, rng)
-    runs = _run_starts(
+    short = partial(
+        _run_starts,
         projection,
         problem,
-        starts,
         tol=tol if complete else _SHORT_TOL,
         max_iter=min(max_iter, _SHORT_ITERATIONS),
         progress=progress,
     )
+    runs = short(starts)
+    # Last, since they may wait for what another fit finds.
+    given = list(problem.starts)
+    runs += short(given)
+    starts += given
     if not runs:
         raise OptionError(
             "No start gave a finite likelihood; use prior='default', fewer components, or check "
@@ -172,7 +176,7 @@ def _run_starts(
             tol=tol,
             max_iter=max_iter,
             progress=silent,
-            short=model is not None or problem.sample is not problem.source,
+            short=model is not None or problem.source.n_blocks > 1,
         )
         done += 1
         progress("starts", done, len(starts))

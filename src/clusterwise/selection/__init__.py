@@ -1,0 +1,1 @@
+"""How many clusters, and which model: candidates, criteria, and what to make of them."""
