@@ -535,3 +535,28 @@ def test_the_program_itself(place):
     fitted = call("fit", "data.csv", "y ~ x", "--engine", "em")
     assert (fitted.returncode, fitted.stderr) == (0, "")
     assert list((place / "cache" / "clusterwise" / "jax").iterdir())
+
+
+def test_select_compares_and_writes_and_goes_on(frame, tmp_path):
+    data, place = tmp_path / "lines.csv", tmp_path / "out"
+    frame.to_csv(data, index=False)
+    options = ("y ~ x", "--covariates", "x", "-k", "1:2", "--output", place)
+    done = run("select", data, *options)
+    assert done.exit_code == 0, done.output
+    assert "Take K = 2" in " ".join(done.output.split())
+    document = read_json(place / "selection.json")
+    assert (document["schema"], document["n_components"], document["best"]) == (1, 2, 1)
+    assert [row["n_components"] for row in document["candidates"]] == [1, 2]
+    best = document["candidates"][1]
+    assert best["bic"] == pytest.approx(read_json(place / "best" / "fit.json")["bic"])
+    assert best["bic"] == pytest.approx(cw.load(place / "best" / "model").bic)
+    before = snapshot(place / "candidates")
+    again = run("select", data, *options, "--quiet")
+    assert (again.exit_code, again.output) == (0, "")
+    assert snapshot(place / "candidates") == before
+    assert read_json(place / "selection.json") == document
+    refused = run("select", data, "x ~ y", "-k", "two", "--output", place)
+    assert refused.exit_code == 2
+    assert "'two' is not a range such as 1:8" in refused.output
+    (place / "other.txt").write_text("mine")
+    assert "is not a selection's folder" in run("select", data, *options).output

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     "README.md",
     "docs/answers.md",
+    "docs/choosing.md",
     "docs/families.md",
     "docs/numpyro.md",
     "docs/posteriors.md",

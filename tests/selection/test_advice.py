@@ -67,7 +67,7 @@ def test_disagreement_and_agreement():
     some = candidates([140.0, 100.0, 110.0])
     some[2].values["aic"] = 0.0
     text = recommend(some, [BIC, CRITERIA["icl"], CRITERIA["aic"]])
-    assert "The criteria disagree: AIC prefers K = 3 (AIC takes more" in text
+    assert "The criteria disagree: AIC prefers K = 3 (AIC tends to take" in text
     text = recommend(candidates([140.0, 100.0, 110.0]), [BIC, CRITERIA["icl"]])
     assert "ICL agrees." in text
 

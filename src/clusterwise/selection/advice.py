@@ -16,7 +16,7 @@ _NEAR = 5.0
 """Log density that a run which did not converge might still gain."""
 
 _TASTE = {
-    "aic": "AIC takes more clusters than there are as rows grow in number",
+    "aic": "AIC tends to take too many clusters",
     "icl": "ICL asks for clusters that are far apart",
 }
 
