@@ -15,6 +15,7 @@ import pandas as pd
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
 from clusterwise.core.random import RandomState, as_generator
+from clusterwise.inference.errors import StandardErrors, beside
 from clusterwise.inference.estimates import Estimates
 from clusterwise.inference.mixture import ScoredMixture
 from clusterwise.inference.modes import Mode
@@ -196,8 +197,14 @@ class Fit:
         """
         return self._estimates.profiles()
 
-    def summary(self) -> Summary:
-        """Table of the components, with standard deviations where the engine gives any."""
+    def summary(self, errors: StandardErrors | None = None) -> Summary:
+        """Table of the components, with standard deviations where the engine gives any.
+
+        Parameters
+        ----------
+        errors
+            Standard errors of the fit, which then stand beside the estimates as "(se)".
+        """
         best = self.restarts[self.restarts["chosen"]].iloc[0]
         facts = (
             f"{self.n_rows} rows, log likelihood {self.log_likelihood:.6f}, "
@@ -209,7 +216,57 @@ class Fit:
         if self._record.permutation is not None:
             facts = (*facts, f"chains: {self.verdict}")
         title = f"Mixture of {self.n_components}: {self._describe()}"
-        return Summary(title, facts, self._estimates.table(self._spread), self.notes)
+        table = self._estimates.table(self._spread)
+        if errors is None:
+            return Summary(title, facts, table, self.notes)
+        return Summary(title, facts, beside(table, errors.table), (*self.notes, *errors.notes))
+
+    def standard_errors(self, data: Any) -> StandardErrors:
+        """Standard errors of an EM fit's estimates, from the observed information.
+
+        The information is the exact curvature of what EM maximised, the log likelihood and with
+        a prior that is not flat its log density; errors in data units follow by the delta method.
+        With few rows in a component the likelihood is not close to a quadratic, and errors from
+        `bootstrap` say more.
+
+        Parameters
+        ----------
+        data
+            The rows that were fitted, as for `Model.fit`.
+
+        Returns
+        -------
+        StandardErrors
+            Frames in the shape of the estimates', and the covariance of all of them. Give it to
+            `summary` to see both.
+
+        Raises
+        ------
+        DataError
+            Where the data are not those of the fit, or parameters are not identified, which the
+            message names.
+        OptionError
+            Where the engine gives a posterior, or the optimum is degenerate.
+
+        References
+        ----------
+        Louis (1982), JRSS B 44; Oakes (1999), JRSS B 61.
+
+        Examples
+        --------
+        >>> import numpy as np, clusterwise as cw
+        >>> x = np.linspace(0, 1, 40)
+        >>> data = {"x": x, "y": 1 + x + 0.1 * np.sin(40 * x)}
+        >>> model = cw.Model("y ~ x", n_components=1, prior="flat")
+        >>> fit = model.fit(data, engine="em", random_state=0)
+        >>> fit.standard_errors(data).coefficients.round(3)
+                   Intercept      x
+        component
+        0              0.022  0.038
+        """
+        from clusterwise.refit import errors_of
+
+        return errors_of(self.model, self._record, data)
 
     def _describe(self) -> str:
         formulas = self.model.formula

@@ -17,7 +17,7 @@ from clusterwise.core.product import Product, ProductParameters
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome
-from clusterwise.engines.relabelling import permute
+from clusterwise.engines.relabelling import permute, reorder
 from clusterwise.frames.encoder import Encoder
 from clusterwise.inference.boundary import boundary_notes
 from clusterwise.inference.mixture import ScoredMixture
@@ -177,17 +177,6 @@ def _predictive(posterior: Any) -> Any:
 @Program
 def _sample(posterior: Any, keys: jax.Array) -> Any:
     return jax.vmap(posterior.sample)(keys)
-
-
-def reorder(tree: Any, order: np.ndarray, axis: int) -> Any:
-    """Reorder the component axis of every array that has one."""
-
-    def take(leaf: Any) -> np.ndarray:
-        array = np.asarray(leaf)
-        has_components = array.ndim > axis and array.shape[axis] == order.size
-        return np.take(array, order, axis=axis) if has_components else array
-
-    return jax.tree.map(take, tree)
 
 
 def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: float) -> FitRecord:

@@ -94,3 +94,14 @@ def permute(parameters: PyTree, permutation: np.ndarray) -> PyTree:
         return np.take_along_axis(leaf, index, axis=2)
 
     return jax.tree.map(reorder, parameters)
+
+
+def reorder(tree: Any, order: np.ndarray, axis: int) -> Any:
+    """Reorder the component axis of every array that has one."""
+
+    def take(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        has_components = array.ndim > axis and array.shape[axis] == order.size
+        return np.take(array, order, axis=axis) if has_components else array
+
+    return jax.tree.map(take, tree)

@@ -1,0 +1,147 @@
+"""Standard errors: published and numerical information, and what is said where there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.special import logsumexp
+
+import clusterwise as cw
+import clusterwise.data
+from clusterwise.inference.errors import standard_errors
+from clusterwise.refit import errors_information
+
+DATA = Path(__file__).parents[1] / "reference" / "data"
+EM = cw.EM(n_init=4, tol=1e-13)
+
+
+@pytest.fixture(scope="module")
+def co2():
+    data = clusterwise.data.load("co2").dropna()
+    fit = cw.Model("CO2 ~ GNP", prior="flat").fit(data, engine=EM, random_state=0)
+    return fit, data, fit.standard_errors(data)
+
+
+def hessian(function, at, step):
+    """Negative second derivatives by central differences."""
+    d, moves = at.size, np.diag(step)
+    found = np.zeros((d, d))
+    for i in range(d):
+        for j in range(d):
+            corners = [
+                a * b * function(at + a * moves[i] + b * moves[j]) for a in (1, -1) for b in (1, -1)
+            ]
+            found[i, j] = -sum(corners) / (4 * step[i] * step[j])
+    return found
+
+
+def test_errors_are_those_of_an_independent_optimiser(co2):
+    """Observed information by automatic differentiation of another program, at its optimum."""
+    _, _, errors = co2
+    expected = [
+        [1.0257281846576727, 0.04260398913402471],
+        [0.6653188394486187, 0.03466873195241470],
+    ]
+    np.testing.assert_allclose(errors.coefficients, expected, rtol=1e-5)
+    diagonal = np.sqrt(np.diagonal(errors.covariance)).reshape(4, 2)
+    np.testing.assert_allclose(diagonal.T, errors.table, rtol=1e-10)
+    assert errors.covariance.loc[("weight", 0), ("weight", 1)] == pytest.approx(
+        -(errors.weights[0] ** 2)
+    )
+    assert errors.notes == ()
+
+
+def test_errors_of_the_other_parameters_are_those_of_a_numerical_hessian(co2):
+    fit, data, errors = co2
+
+    def log_likelihood(flat):
+        a, b, sigma, weight = flat[:2], flat[2:4], flat[4:6], flat[6]
+        x, y = data["GNP"].to_numpy()[:, None], data["CO2"].to_numpy()[:, None]
+        parts = stats.norm.logpdf(y, a + b * x, sigma) + np.log([weight, 1 - weight])
+        return logsumexp(parts, axis=1).sum()
+
+    c, sigma = fit.coefficients.to_numpy(), fit.dispersion["sigma"].to_numpy()
+    at = np.concatenate([c[:, 0], c[:, 1], sigma, fit.weights.to_numpy()[:1]])
+    information = hessian(log_likelihood, at, 1e-3 * np.maximum(np.abs(at), 0.05))
+    own = errors.table[["Intercept", "GNP", "sigma"]].to_numpy().T.ravel()
+    expected = np.sqrt(np.diagonal(np.linalg.inv(information)))
+    np.testing.assert_allclose([*own, errors.weights[0]], expected, rtol=2e-3)
+
+
+def test_summary_has_errors_beside_the_estimates(co2):
+    fit, _, errors = co2
+    table = fit.summary(errors).table
+    np.testing.assert_array_equal(table["GNP (se)"], errors.coefficients["GNP"])
+    assert list(table.columns)[:2] == ["weight", "weight (se)"]
+
+
+def test_flat_directions_are_named(co2):
+    fit, data, _ = co2
+    information = errors_information(fit.model, fit._record, data)
+    # The last coordinates are those of the regressions' coefficients, one component at a time.
+    values, vectors = np.linalg.eigh(information.matrix)
+    wrong = vectors @ np.diag([0.0, *values[1:]]) @ vectors.T
+    with pytest.raises(cw.DataError, match=r"flat in the direction of .*component"):
+        standard_errors(fit._layout, fit._record.order, information._replace(matrix=wrong))
+    saddle = information._replace(matrix=-information.matrix)
+    with pytest.raises(cw.DataError, match="not a maximum"):
+        standard_errors(fit._layout, fit._record.order, saddle)
+    far = information._replace(gradient=information.gradient + 1)
+    note = standard_errors(fit._layout, fit._record.order, far).notes[0]
+    assert "not at the optimum" in note
+
+
+def test_other_data_and_other_engines_are_refused(co2):
+    fit, data, _ = co2
+    with pytest.raises(cw.DataError, match="not the data of the fit: 27 rows"):
+        fit.standard_errors(data.iloc[1:])
+    shuffled = data.assign(CO2=data["CO2"].to_numpy()[::-1])
+    with pytest.raises(cw.DataError, match="28 rows, log likelihood"):
+        fit.standard_errors(shuffled)
+
+
+@pytest.mark.long
+def test_errors_on_few_tones_are_those_of_an_independent_optimiser():
+    data = pd.read_csv(DATA / "NOdata.csv")
+    fit = cw.Model("Equivalence ~ NO", prior="flat").fit(data, engine=EM, random_state=0)
+    expected = [
+        [0.00807010817080129, 0.004729185707519668],
+        [0.01428422496109204, 0.006291615525912874],
+    ]
+    np.testing.assert_allclose(fit.standard_errors(data).coefficients, expected, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_weights_shared_terms_covariates_and_a_prior_enter():
+    """A count with a shared slope, a covariate with a density, rows with weights."""
+    rng = np.random.default_rng(0)
+    z = rng.random(150) < 0.4
+    v, w = rng.normal(size=150), rng.normal(np.where(z, 1.5, -0.5), 0.8)
+    data = pd.DataFrame({"v": v, "w": w, "n": rng.integers(1, 3, 150)})
+    data["y"] = rng.poisson(np.exp(np.where(z, 2.0, 0.5) + 0.3 * v))
+    model = cw.Model(
+        "y ~ v", family="poisson", covariates="w", shared="v", sample_weight="n", prior="flat"
+    )
+    fit = model.fit(data, engine=EM, random_state=0)
+    errors = fit.standard_errors(data)
+
+    def log_likelihood(flat):
+        intercept, slope, mean, spread, weight = flat[:2], flat[2], flat[3:5], flat[5:7], flat[7]
+        y, w = data[["y"]].to_numpy(), data[["w"]].to_numpy()
+        rate = np.exp(intercept + slope * data[["v"]].to_numpy())
+        parts = stats.poisson.logpmf(y, rate) + stats.norm.logpdf(w, mean, spread)
+        return data["n"] @ logsumexp(parts + np.log([weight, 1 - weight]), axis=1)
+
+    table = fit.summary().table
+    names = ["Intercept", "mean of w", "sd of w"]
+    at = np.concatenate([table[name].to_numpy() for name in names])
+    at = np.concatenate([at[:2], table["v"][:1], at[2:], fit.weights[:1]])
+    expected = np.sqrt(np.diagonal(np.linalg.inv(hessian(log_likelihood, at, np.full(8, 1e-4)))))
+    found = np.concatenate([errors.table[name].to_numpy() for name in names])
+    found = np.concatenate([found[:2], errors.table["v"][:1], found[2:], errors.weights[:1]])
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert errors.table["v"][0] == pytest.approx(errors.table["v"][1], rel=1e-9)
