@@ -17,6 +17,7 @@ from clusterwise.core.errors import ClusterwiseWarning, OptionError
 from clusterwise.core.random import RandomState, as_generator
 from clusterwise.inference.errors import StandardErrors, beside
 from clusterwise.inference.estimates import Estimates
+from clusterwise.inference.identifiability import alike_notes
 from clusterwise.inference.mixture import ScoredMixture
 from clusterwise.inference.modes import Mode
 from clusterwise.inference.optima import optima_table
@@ -108,7 +109,6 @@ class Fit:
         self.n_iter = record.n_iter
         self.history = record.history
         self.restarts = pd.DataFrame(record.restarts)
-        self.notes = record.notes
         self.seconds = record.seconds
 
     def __repr__(self) -> str:
@@ -196,6 +196,17 @@ class Fit:
         One row a component: a probability, a rate, or location, sigma and nu.
         """
         return self._estimates.profiles()
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What is awkward about the data or the fit, and clusters that hardly differ."""
+        record = self._record
+        units = record.layout.in_standard_units
+        spread = record.standard_deviations(units)
+        if spread is None:
+            return record.notes
+        values = in_data_units(units, record.parameters)
+        return (*record.notes, *alike_notes(units, values, spread, record.total_weight))
 
     def summary(self, errors: StandardErrors | None = None) -> Summary:
         """Table of the components, with standard deviations where the engine gives any.

@@ -20,6 +20,7 @@ from clusterwise.engines.problem import Outcome
 from clusterwise.engines.relabelling import permute, reorder
 from clusterwise.frames.encoder import Encoder
 from clusterwise.inference.boundary import boundary_notes
+from clusterwise.inference.identifiability import data_notes
 from clusterwise.inference.mixture import ScoredMixture
 
 if TYPE_CHECKING:
@@ -120,14 +121,21 @@ class FitRecord:
         return reorder(_predictive(self.posterior), self.order, axis=0)
 
     @double_precision
-    def standard_deviations(self) -> Values | None:
-        """Posterior standard deviations, in data units, where the engine gives any."""
+    def standard_deviations(self, layout: Layout | None = None) -> Values | None:
+        """Posterior standard deviations where the engine gives any.
+
+        Parameters
+        ----------
+        layout
+            In whose units; the data's by default.
+        """
+        units = self.layout if layout is None else layout
         if self.posterior is not None:
             spread = reorder(_spread(self.posterior), self.order, axis=0)
-            return spread_in_data_units(self.layout, spread)
+            return spread_in_data_units(units, spread)
         if self.draws is None:
             return None
-        drawn = in_data_units(self.layout, self.draws)
+        drawn = in_data_units(units, self.draws)
         return jax.tree.map(_spread_of_draws, drawn)
 
     @double_precision
@@ -215,6 +223,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         optima=_optima(outcome),
         notes=(
             *prepared.notes,
+            *data_notes(assembled),
             *_notes(outcome, np.exp(weights[order]) * total, widest),
             *boundary_notes(assembled, outcome, order),
         ),

@@ -7,7 +7,7 @@ intercept is scaled only: shifting would give it one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,6 +156,11 @@ class Layout:
         for i, column in enumerate(self.columns, start=1):
             rows[:, i] = (raw[:, column.raw] - column.shift) / column.scale
         return rows
+
+    @property
+    def in_standard_units(self) -> Layout:
+        """The same parts, with standardised columns as if they were the data's."""
+        return replace(self, columns=tuple(Column(c.raw, 0.0, 1.0) for c in self.columns))
 
     def shift_of(self, index: int) -> float:
         """Shift of a standardised column."""

@@ -30,6 +30,7 @@ class AbstractBinary(AbstractGeneralised):
     """
 
     link: str = "logit"
+    bounded: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.link not in LINKS:

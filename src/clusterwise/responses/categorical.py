@@ -36,6 +36,7 @@ class Categorical(AbstractLevels):
     """
 
     name: ClassVar[str] = "categorical"
+    bounded: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
     takes_offset: ClassVar[bool] = False
 

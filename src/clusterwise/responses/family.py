@@ -24,6 +24,8 @@ class AbstractFamily(ABC):
     takes_trials: ClassVar[bool] = False
     takes_shared: ClassVar[bool] = True
     """Whether clusters may share some of its coefficients."""
+    bounded: ClassVar[bool] = False
+    """Whether a row has finitely many possible responses, as many as its trials allow."""
     spread: ClassVar[str] = "sigma"
     """What its residual deviation is called, where the likelihood is unbounded as one vanishes."""
     ordered: ClassVar[bool] = True

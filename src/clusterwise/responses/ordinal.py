@@ -52,6 +52,7 @@ class Ordinal(AbstractLevels):
 
     shared_thresholds: bool = False
     name: ClassVar[str] = "ordinal"
+    bounded: ClassVar[bool] = True
     concave: ClassVar[bool] = False
     dispersions: ClassVar[tuple[str, ...]] = ("thresholds",)
     dispersion_sd: ClassVar[tuple[float, ...]] = (1.5,)
