@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import xarray as xr
+
+    from clusterwise.bootstrap import Bootstrap
 
 _PREDICTION_DRAWS = 100
 
@@ -278,6 +280,50 @@ class Fit:
         from clusterwise.refit import errors_of
 
         return errors_of(self.model, self._record, data)
+
+    def bootstrap(
+        self,
+        data: Any,
+        n_replicates: int = 200,
+        kind: str = "nonparametric",
+        random_state: RandomState = None,
+        progress: bool | Callable[[str, int, int], None] = False,
+    ) -> Bootstrap:
+        """Refit rows drawn anew, each from this fit's optimum, and relabel to this fit.
+
+        Parameters
+        ----------
+        data
+            The rows that were fitted, as for `Model.fit`.
+        n_replicates
+            Number of refits.
+        kind
+            "nonparametric" draws rows with replacement; "parametric" simulates from the estimates,
+            given what no density of the model gives.
+        random_state
+            Seed or generator; the same seed gives the same replicates.
+        progress
+            As for `Model.fit`.
+
+        Returns
+        -------
+        Bootstrap
+            Standard errors, percentile intervals, bias, and the replicates as frames. The prior
+            and the units stay those of the fit.
+
+        Raises
+        ------
+        DataError, OptionError
+            Where the data are not those of the fit, or the fit is no optimum of EM.
+
+        References
+        ----------
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap; O'Hagan, Murphy, Scrucca
+        and Gormley (2019), Computational Statistics 34.
+        """
+        from clusterwise.bootstrap import bootstrap
+
+        return bootstrap(self, data, n_replicates, kind, random_state, progress)
 
     def _describe(self) -> str:
         formulas = self.model.formula

@@ -13,7 +13,7 @@ from clusterwise.core.runtime import Program, parallel_map
 
 
 @Program
-def _match_program(
+def match_program(
     block: AbstractBlock, statistics: Statistics, parameters: Any
 ) -> Float[Array, "draw k l"]:
     """How well each draw's component k fits the rows of the pivot's l."""
@@ -48,7 +48,7 @@ def relabel_to_pivot(
 
     def chain(number: int) -> np.ndarray:
         draws = jax.tree.map(lambda leaf: leaf[number], parameters)
-        return match_components(np.asarray(_match_program(block, statistics, draws)), groups)
+        return match_components(np.asarray(match_program(block, statistics, draws)), groups)
 
     n_chains = jax.tree.leaves(parameters)[0].shape[0]
     permutation = np.stack(parallel_map(chain, range(n_chains)))
