@@ -77,6 +77,8 @@ class Fit:
         which recipes, whether it is degenerate and why, and which was chosen.
     notes : tuple of str
         What is awkward about the data or the fit.
+    missing : pandas.Series
+        How many values of each column were missing.
     seconds : float
         Wall time of the fit.
     reader : RowReader
@@ -111,6 +113,7 @@ class Fit:
         self.n_iter = record.n_iter
         self.history = record.history
         self.restarts = pd.DataFrame(record.restarts)
+        self.missing = pd.Series(record.encoder.missing, name="missing", dtype=int)
         self.seconds = record.seconds
 
     def __repr__(self) -> str:
@@ -558,7 +561,7 @@ class Fit:
     def _at_draws(self) -> NormalPredictive:
         """What draws of the parameters, or the point estimates, say of new rows."""
         record = self._record
-        draws = record.draws if record.block.exact else record.with_draws().draws
+        draws = record.with_draws().draws
         if draws is None:
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
         else:
@@ -572,7 +575,9 @@ class Fit:
     def _predictive(self) -> AbstractPredictive:
         """The distribution of new rows."""
         closed = self._record.predictive()
-        return self._at_draws if closed is None else StudentPredictive(self.reader, closed)
+        if closed is None:
+            return self._at_draws
+        return StudentPredictive(self.reader, closed, lambda: self._at_draws)
 
     def responsibilities(self, data: Any, use_response: bool = True) -> np.ndarray:
         """Probability of each component for each row.
@@ -628,8 +633,11 @@ class Fit:
         mixture = self._predictive
         parts = self.reader.blocks(response=True)
         rows = self.reader.rows(data, response=True, regressors=True)
-        scored = [mixture.log_density(block, parts) for block in rows]
-        return np.concatenate(scored) - self._record.layout.log_scale
+        scored = [
+            mixture.log_density(block, parts) - self._layout.log_scales(np.isnan(block))
+            for block in rows
+        ]
+        return np.concatenate(scored)
 
     def predict(
         self,
@@ -647,6 +655,7 @@ class Fit:
         Clusters are weighted by p(z | x) under the joint model and by the mixing weights under
         the conditional one. Predictions of sampled fits are averaged over draws; those of
         variational fits come from the posterior predictive distribution, a mixture of Student t's.
+        Under the joint model covariates may be missing: predictions average over them.
 
         Parameters
         ----------
@@ -679,7 +688,12 @@ class Fit:
             names = [name for name, _ in self._layout.responses]
             return pd.DataFrame({n: self.predict(data, response=n) for n in names})
         part = self._response_part(response)
-        rows = self.reader.rows(data, response=kind == "density", regressors=True)
+        rows = self.reader.rows(
+            data,
+            response=kind == "density",
+            regressors=True,
+            complete=(self._layout.parts[part].kind,),
+        )
         return self._predictive.predict(rows, part, question)
 
     def simulate(

@@ -137,7 +137,8 @@ class Model:
         data
             pandas, polars or Arrow frame, a dictionary of columns, a two-dimensional array
             (columns x0, x1, ...), or the path of a CSV, Parquet or Arrow file, which may be
-            larger than memory.
+            larger than memory. Missing values (NaN, None, nulls, empty cells) of covariates that
+            are modelled, and of responses, are integrated out; others are errors.
         engine
             "em", "vi", "svi", "memoized" or "gibbs", or a configured one: `EM`, `VI`, `SVI`,
             `MemoizedVI`, `Gibbs`.
@@ -252,7 +253,7 @@ class Model:
         Raises
         ------
         OptionError
-            For several responses, or prior="flat".
+            For several responses, prior="flat", or missing values.
 
         Examples
         --------

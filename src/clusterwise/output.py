@@ -65,6 +65,7 @@ def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:
             "bic": fit.bic,
             "icl": fit.icl,
             "seconds": fit.seconds,
+            "missing": fit.missing.to_dict(),
             "notes": list(fit.notes),
             "not_identified": [
                 {"response": response, "term": term} for response, term in fit.not_identified
@@ -180,7 +181,8 @@ def batches(fit: Fit, data: Any, *, response: bool) -> Iterator[pd.DataFrame]:
     needed = dict.fromkeys(v for design in designs for v in encoder.variables(design))
     first = 0
     for frame in table.batches(list(needed), BLOCK_ROWS):
-        encoder.encode(frame, designs, first_row=first)
+        for _ in fit.reader.rows(frame, response=response, regressors=True, first=first):
+            pass
         yield frame
         first += len(frame)
 

@@ -155,14 +155,15 @@ class FitRecord:
         blocks = range(len(self.layout.parts) + 1)
         resp = point.responsibilities(rows, blocks)
         log_resp = np.log(np.maximum(resp, np.finfo(float).tiny))
-        log_density = weight @ point.log_density(rows, blocks)
+        scales = self.layout.log_scales(np.isnan(rows))
+        log_density = weight @ (point.log_density(rows, blocks) - scales)
         return replace(
             self,
             draws=draws,
             permutation=np.take_along_axis(self.permutation, permutation, axis=2),
             parameters=mean,
             moments=mean.moments(),
-            log_likelihood=float(log_density - self.total_weight * self.layout.log_scale),
+            log_likelihood=float(log_density),
             entropy=float(-(weight @ (resp * log_resp).sum(axis=1))),
         )
 
@@ -193,7 +194,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
     weights = np.asarray(outcome.parameters.parts[0].log_weights)
     order = np.argsort(-weights, kind="stable")
     total = prepared.source.total_weight
-    shift = total * prepared.layout.log_scale
+    shift = prepared.log_scale
     draws = outcome.draws
     widest = max(len(part.regressors) for part in prepared.layout.parts)
     return FitRecord(

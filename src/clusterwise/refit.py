@@ -37,7 +37,7 @@ def assemble_again(model: Model, record: FitRecord, data: Any) -> Assembled:
     found = f"{source.n_rows} rows"
     if assembled.prepared.layout.columns == record.layout.columns:
         log_likelihood, _ = evaluate(assembled.problem, record.moments)
-        log_likelihood -= source.total_weight * record.layout.log_scale
+        log_likelihood -= assembled.prepared.log_scale
         if np.isclose(log_likelihood, record.log_likelihood, rtol=_SAME, atol=_SAME):
             return assembled
         found += f", log likelihood {log_likelihood:.6f}"

@@ -194,7 +194,7 @@ BAD = [
     (
         "x",
         [1.0, np.nan, 3.0],
-        "column 'x' has missing values in 1 row .from 0: 11.; .*not supported",
+        "column 'x' has missing values in 1 row .from 0: 11.; .*drop these rows",
     ),
     ("x", [None, 2.0, None], "missing values in 2 rows .from 0: 10, 12."),
     ("x", pd.Series([1, None, 3], dtype="Int64"), "missing values in 1 row"),

@@ -18,6 +18,7 @@ DOCUMENTS = (
     "docs/answers.md",
     "docs/choosing.md",
     "docs/families.md",
+    "docs/missing.md",
     "docs/numpyro.md",
     "docs/posteriors.md",
 )

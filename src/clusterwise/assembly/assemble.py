@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clusterwise.assembly.build import Specification, make_problem
+from clusterwise.assembly.build import Specification, make_block, make_problem
 from clusterwise.assembly.layout import RawDesign, raw_design
-from clusterwise.assembly.prepare import WEIGHT, Prepared, prepare
+from clusterwise.assembly.missing import check_gaps, gap_notes
+from clusterwise.assembly.prepare import WEIGHT, Prepared, incomplete, prepare
 from clusterwise.assembly.specify import settle
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.core.rows import BLOCK_ROWS
@@ -122,13 +123,18 @@ def count_parameters(spec: Specification, prepared: Prepared) -> int:
     return total
 
 
+def _encoder(table: Table, spec: Specification) -> Encoder:
+    texts = designs(spec)
+    return Encoder.fit(table, texts, incomplete=incomplete(texts))
+
+
 def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Assembled:
     """Encode the table, standardise it, and build blocks and priors over it."""
-    encoder = Encoder.fit(table, designs(spec))
+    encoder = _encoder(table, spec)
     settled = settle(spec, encoder)
     if settled is not spec:
         spec = settled
-        encoder = Encoder.fit(table, designs(spec))
+        encoder = _encoder(table, spec)
     check_encoder(spec, encoder)
     _check_stray_text(table, encoder)
     design = raw_design(encoder, list(spec.responses), [d.by_level for d in spec.densities])
@@ -147,6 +153,10 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
         forms=spec.forms,
         rng=rng,
     )
+    layout, gaps = prepared.layout, prepared.gaps
+    check_gaps(layout, make_block(layout).blocks, encoder, design, gaps)
+    notes = (*gap_notes(encoder, prepared.silent), *prepared.notes)
+    prepared = prepared._replace(notes=notes)
     n_parameters = count_parameters(spec, prepared)
     # The truncation of a process is no claim that so many clusters exist.
     claimed = n_parameters

@@ -10,7 +10,9 @@ import numpy as np
 
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import Prepared
+from clusterwise.core.block import AbstractBlock
 from clusterwise.core.errors import OptionError
+from clusterwise.core.incomplete import Incomplete, Patterns
 from clusterwise.core.product import Product, ProductPosterior
 from clusterwise.covariates.density import AbstractDensity
 from clusterwise.engines.degeneracy import Degeneracy
@@ -98,7 +100,10 @@ def make_frame(
 
 
 def response_sample(part: Part, rows: np.ndarray, weight: np.ndarray) -> ResponseSample:
-    """A response and what goes with it, out of some rows."""
+    """A response and what goes with it, out of those rows that have it."""
+    lost = np.isnan(rows[:, list(part.responses)]).any(axis=1)
+    if lost.any():
+        rows, weight = rows[~lost], weight[~lost]
     return ResponseSample(
         rows[:, list(part.responses)],
         None if part.trials is None else rows[:, part.trials],
@@ -152,8 +157,8 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     """Everything an engine needs."""
     layout = prepared.layout
     block = make_block(layout)
-    rows = prepared.sample_rows
-    sampled = (rows, prepared.sample_weight)
+    rows = prepared.filled_rows
+    sampled = (prepared.sample_rows, prepared.sample_weight)
     prior = make_prior(spec, layout, prepared.typical_gram, sampled)
     regressions = tuple(
         (rows[:, list(part.regressors)], _working(part, rows))
@@ -162,9 +167,9 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     )
     features = _features(layout)
     conditional = not spec.densities and len(features) > len(spec.responses)
-    joint = _joint(spec, layout, features, prepared.typical_gram) if conditional else None
+    joint = _joint(spec, prepared, features) if conditional else None
     return Problem(
-        block=block,
+        block=_over_gaps(block, prepared),
         prior=prior,
         n_components=spec.n_components,
         source=prepared.source,
@@ -174,6 +179,13 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         degeneracy=_degeneracy(prepared),
         free_prior=make_free_prior(spec, layout, prepared.typical_gram, prior),
     )
+
+
+def _over_gaps(block: Product, prepared: Prepared) -> AbstractBlock:
+    """The block over rows as they are packed, some of which may have missing values."""
+    if not prepared.packing.numbered:
+        return block
+    return Incomplete(block, Patterns.of(block, prepared.packing.absent))
 
 
 def _working(part: Part, rows: np.ndarray) -> np.ndarray:
@@ -203,7 +215,7 @@ def _pooled_variance(prepared: Prepared, part: Part) -> np.ndarray | None:
     q = len(part.responses)
     if family.variance(np.zeros((1, family.n_constants(q)))) is None:
         return None
-    return np.var(_working(part, prepared.sample_rows), axis=0).reshape(1, 1)
+    return np.var(_working(part, prepared.filled_rows), axis=0).reshape(1, 1)
 
 
 def _variance_of(part: Part) -> Callable[[Any], np.ndarray]:
@@ -235,9 +247,10 @@ def _comparable(layout: Layout, rows: np.ndarray, features: list[int]) -> np.nda
 
 
 def _joint(
-    spec: Specification, layout: Layout, features: list[int], gram: np.ndarray
-) -> tuple[Product, ProductPosterior]:
+    spec: Specification, prepared: Prepared, features: list[int]
+) -> tuple[AbstractBlock, ProductPosterior]:
     """A Gaussian density of all columns, in the same rows."""
+    gram, n_columns = prepared.typical_gram, prepared.layout.n_columns
     index = np.asarray((0, *features), int)
     size = len(features)
     frame = LinearFrame(
@@ -250,5 +263,5 @@ def _joint(
     )
     density = linear_prior(frame, LinearOptions("all columns", "full", False, None), "default")
     weights = Dirichlet().prior(spec.n_components, flat=False)
-    block = Product((MixingWeights(), LinearGaussian((0,), tuple(features))), layout.n_columns)
-    return block, ProductPosterior((weights, density))
+    block = Product((MixingWeights(), LinearGaussian((0,), tuple(features))), n_columns)
+    return _over_gaps(block, prepared), ProductPosterior((weights, density))

@@ -176,11 +176,11 @@ class Layout:
         own = [rows[:, i] * self.scale_of(i) + self.shift_of(i) for i in columns]
         return self.parts[part].form.value(np.column_stack(own))
 
-    @property
-    def log_scale(self) -> float:
-        """What standardising adds to a row's log density."""
+    def log_scales(self, absent: np.ndarray) -> np.ndarray:
+        """What standardising adds to the log densities (n,) of rows that lack columns (n, c)."""
         modelled = [i for part in self.parts for i in part.responses]
-        return float(sum(np.log(self.scale_of(i)) for i in modelled))
+        own = np.array([np.log(self.scale_of(i)) for i in modelled])
+        return own.sum() - absent[:, modelled] @ own
 
 
 class RawPart(NamedTuple):
@@ -216,10 +216,13 @@ class RawDesign(NamedTuple):
 
 
 class RawMoments:
-    """Weighted mean, variance and mean square of raw columns, one batch after the other."""
+    """Weighted mean, variance and mean square of raw columns, one batch after the other.
+
+    Values that are missing, which are NaN, are left out of those of their column.
+    """
 
     def __init__(self, n_columns: int) -> None:
-        self.weight = 0.0
+        self.weight = np.zeros(n_columns)
         self.mean = np.zeros(n_columns)
         self.deviation = np.zeros(n_columns)
         self.low = np.full(n_columns, np.inf)
@@ -227,20 +230,23 @@ class RawMoments:
 
     def add(self, raw: np.ndarray, weight: np.ndarray) -> None:
         """Update by the parallel formula of Chan, Golub and LeVeque (1983)."""
-        present = weight > 0
-        raw, weight = raw[present], weight[present]
-        total = float(weight.sum())
-        if not total:
+        counted = weight > 0
+        raw, weight = raw[counted], weight[counted]
+        if not raw.size:
             return
-        mean = weight @ raw / total
-        deviation = weight @ np.square(raw - mean)
-        gap = mean - self.mean
+        lost = np.isnan(raw)
+        total = weight @ ~lost
+        divisor = np.where(total > 0, total, 1.0)
+        mean = weight @ np.where(lost, 0.0, raw) / divisor
+        deviation = weight @ np.square(np.where(lost, 0.0, raw - mean))
+        gap = np.where(total > 0, mean - self.mean, 0.0)
         whole = self.weight + total
-        self.deviation += deviation + np.square(gap) * self.weight * total / whole
-        self.mean += gap * total / whole
+        share = total / np.where(whole > 0, whole, 1.0)
+        self.deviation += deviation + np.square(gap) * self.weight * share
+        self.mean += gap * share
         self.weight = whole
-        self.low = np.minimum(self.low, raw.min(axis=0))
-        self.high = np.maximum(self.high, raw.max(axis=0))
+        self.low = np.fmin(self.low, np.where(lost, np.inf, raw).min(axis=0))
+        self.high = np.fmax(self.high, np.where(lost, -np.inf, raw).max(axis=0))
 
     @property
     def constant(self) -> np.ndarray:
@@ -250,7 +256,7 @@ class RawMoments:
 
     def scale(self, column: int, shifted: bool) -> tuple[float, float]:
         """Shift and scale of a column."""
-        variance = self.deviation[column] / self.weight
+        variance = self.deviation[column] / max(self.weight[column], 1e-300)
         if not shifted:
             size = float(np.sqrt(variance + self.mean[column] ** 2))
             return 0.0, size or 1.0

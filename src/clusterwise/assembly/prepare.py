@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,6 +18,14 @@ from clusterwise.assembly.layout import (
     make_layout,
     raw_rows,
     select,
+)
+from clusterwise.assembly.missing import (
+    Gaps,
+    Packing,
+    grams_by_pattern,
+    nearest_filled,
+    of_layout,
+    pooled_gram,
 )
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.core.rows import BLOCK_ROWS, CHUNK_ROWS, block_shape, pack_rows
@@ -35,6 +43,7 @@ _FAR = 20 * 1.4826
 class Prepared(NamedTuple):
     """Rows to fit to, some of them as a sample, and what is known of their columns.
 
+    `sample_rows` have NaN where values are missing, `filled_rows` others' values, for starts.
     `typical_gram` is the average over rows of their products, without rows far outside the
     others; the default prior takes its scale from it.
     """
@@ -43,8 +52,15 @@ class Prepared(NamedTuple):
     source: Source
     sample: Source
     sample_rows: np.ndarray
+    filled_rows: np.ndarray
     sample_weight: np.ndarray
     typical_gram: np.ndarray
+    gaps: Gaps
+    packing: Packing
+    silent: int
+    """Rows without a value of any modelled column."""
+    log_scale: float
+    """What standardising adds to the log density of all rows."""
     notes: tuple[str, ...]
 
 
@@ -71,37 +87,54 @@ def prepare(
     """
     on_disk = table.is_file and encoder.n_rows > BLOCK_ROWS
     raw_store: AbstractStore = DiskStore() if on_disk else MemoryStore()
-    moments = _encode(table, encoder, design, n_components, forms, raw_store)
+    encoded = _encode(table, encoder, design, n_components, forms, raw_store)
+    moments, gaps, total_weight = encoded.moments, encoded.gaps, encoded.weight
     layout = make_layout(design, moments, common_scale, forms)
+    absent = of_layout(layout, gaps.absent)
+    packing = Packing(absent)
     n_rows = encoder.n_rows
     chosen = np.arange(n_rows)
     if n_rows > SAMPLE_ROWS:
         chosen = np.sort(rng.choice(n_rows, SAMPLE_ROWS, replace=False))
     store: AbstractStore = DiskStore() if on_disk else MemoryStore()
-    gram = np.zeros((layout.n_columns, layout.n_columns))
+    grams = np.zeros((len(absent), layout.n_columns, layout.n_columns))
     sample = []
     for part in range(len(raw_store)):
         raw = np.asarray(raw_store.read(part))
-        rows, weight = layout.standardise(raw[:, :-1]), raw[:, -1]
-        gram += (rows * weight[:, None]).T @ rows
+        rows, number, weight = layout.standardise(raw[:, :-2]), raw[:, -2].astype(int), raw[:, -1]
+        grams += grams_by_pattern(rows, weight, number, len(absent))
         inside = chosen[(chosen >= part * BLOCK_ROWS) & (chosen < part * BLOCK_ROWS + len(rows))]
-        sample.append(np.column_stack([rows, weight])[inside - part * BLOCK_ROWS])
-        packed = pack_rows(rows, weight)
+        sample.append(np.column_stack([rows, number, weight])[inside - part * BLOCK_ROWS])
+        packed = pack_rows(packing.packed(rows, number), weight)
         store.append(packed if on_disk else jnp.asarray(packed))
-    gram /= moments.weight
-    source = Source(store, n_rows, moments.weight)
+    gram = pooled_gram(grams, absent)
+    source = Source(store, n_rows, total_weight, packing.table)
     sampled = np.concatenate(sample)
     layout, dropped = _drop_aliased(layout, gram, moments, keep_aliased)
-    typical, far = _typical_gram(layout, gram, sampled, moments)
+    typical, far = _typical_gram(layout, gram, sampled, moments, absent)
     return Prepared(
-        layout,
-        source,
-        _sample_source(source, sampled),
-        sampled[:, :-1],
-        sampled[:, -1],
-        typical,
-        (*dropped, *far),
+        layout=layout,
+        source=source,
+        sample=_sample_source(source, sampled, packing),
+        sample_rows=sampled[:, :-2],
+        filled_rows=nearest_filled(sampled[:, :-2], rng),
+        sample_weight=sampled[:, -1],
+        typical_gram=typical,
+        gaps=gaps,
+        packing=packing,
+        silent=encoded.silent,
+        log_scale=float(grams[:, 0, 0] @ layout.log_scales(absent)),
+        notes=(*dropped, *far),
     )
+
+
+class _Encoded(NamedTuple):
+    """What is known of the raw rows once all are encoded."""
+
+    moments: RawMoments
+    gaps: Gaps
+    weight: float
+    silent: int
 
 
 def _encode(
@@ -111,32 +144,43 @@ def _encode(
     n_components: int,
     forms: Sequence[Any],
     store: AbstractStore,
-) -> RawMoments:
-    """Keep raw rows with their weight, and their moments."""
+) -> _Encoded:
+    """Keep raw rows with the numbers of their patterns and their weight, and their moments."""
     names = tuple(dict.fromkeys(v for d in encoder.designs for v in encoder.variables(d)))
-    moments = RawMoments(len(design.names))
+    moments, gaps = RawMoments(len(design.names)), Gaps(len(design.names))
+    modelled = [design.names.index(name) for part in design.parts for name in part.names]
     distinct: set[bytes] = set()
-    first = 0
+    first, silent, total = 0, 0, 0.0
     for frame in table.batches(names, BLOCK_ROWS):
-        arrays = encoder.encode(frame, first_row=first)
+        arrays = encoder.encode(frame, incomplete=incomplete(encoder.designs), first_row=first)
         raw = raw_rows(encoder, design, arrays, len(frame))
         weight = arrays[WEIGHT][:, 0] if WEIGHT in arrays else np.ones(len(frame))
         _check_weight(weight, first)
         check_values(design, forms, raw, first)
+        lost = np.isnan(raw[:, modelled]).all(axis=1)
+        silent += int(lost.sum())
+        weight = np.where(lost, 0.0, weight)
+        number = gaps.number(raw, weight > 0, first)
         moments.add(raw, weight)
+        total += float(weight.sum())
         if len(distinct) < n_components:
             distinct |= {row.tobytes() for row in np.unique(raw[weight > 0], axis=0)[:n_components]}
-        store.append(np.column_stack([raw, weight]))
+        store.append(np.column_stack([raw, number, weight]))
         first += len(frame)
-    if not moments.weight:
+    if not total and not silent:
         raise DataError("All rows have sample_weight 0; at least some must be positive.")
+    _check_responses(design, moments)
     if n_components > len(distinct):
         raise OptionError(
             f"n_components={n_components} is above the number of distinct rows, {len(distinct)}; "
             "ask for fewer clusters."
         )
-    _check_responses(design, moments)
-    return moments
+    return _Encoded(moments, gaps, total, silent)
+
+
+def incomplete(designs: Iterable[str]) -> set[str]:
+    """Those designs whose values may be missing."""
+    return {d for d in designs if d.startswith(("regressors", "response", "covariates"))}
 
 
 def _check_weight(weight: np.ndarray, first: int) -> None:
@@ -179,16 +223,30 @@ def check_values(
             trials = None if part.trials is None else raw[:, design.names.index(part.trials)]
             if trials is not None:
                 text = (part.trials or "").removeprefix("trials ")
-                check_counts(f"trials={text!r}", trials[:, None], first)
-            form.check(f"The response {form.title(part.names)!r}", own, trials, first)
+                at = np.arange(len(raw)) + first
+                check_counts(f"trials={text!r}", trials[:, None], at)
+            seen = np.flatnonzero(~np.isnan(own).any(axis=1))
+            form.check(
+                f"The response {form.title(part.names)!r}",
+                own[seen],
+                None if trials is None else trials[seen],
+                seen + first,
+            )
         else:
-            form.check(f"The covariate {part.names[0]!r}", own, first)
+            seen = np.flatnonzero(~np.isnan(own).any(axis=1))
+            form.check(f"The covariate {part.names[0]!r}", own[seen], seen + first)
 
 
 def _check_responses(design: RawDesign, moments: RawMoments) -> None:
     for part in design.parts:
+        what = "response" if part.kind.startswith("response") else "covariate"
         for name in part.names:
-            if part.kind.startswith("response") and moments.constant[design.names.index(name)]:
+            column = design.names.index(name)
+            if not moments.weight[column]:
+                raise DataError(
+                    f"The {what} {name!r} is missing in all rows that count; leave it out."
+                )
+            if what == "response" and moments.constant[column]:
                 raise DataError(
                     f"The response {name!r} is constant; a regression needs one that varies."
                 )
@@ -238,15 +296,16 @@ def _drop_covariates(
 
 
 def _typical_gram(
-    layout: Layout, gram: np.ndarray, sampled: np.ndarray, moments: RawMoments
+    layout: Layout, gram: np.ndarray, sampled: np.ndarray, moments: RawMoments, absent: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Average products of rows that are not far outside the others in any column.
 
     One wild value would otherwise set the scale of the default prior.
     """
-    rows, weight = sampled[:, :-1], sampled[:, -1]
-    middle = np.median(rows, axis=0)
-    reach = _FAR * np.median(np.abs(rows - middle), axis=0)
+    rows, number, weight = sampled[:, :-2], sampled[:, -2].astype(int), sampled[:, -1]
+    median = np.nanmedian if np.isnan(rows).any() else np.median
+    middle = median(rows, axis=0)
+    reach = _FAR * median(np.abs(rows - middle), axis=0)
     reach[reach == 0] = np.inf
     named = []
     # Densities of columns on their own scale take nothing from it.
@@ -261,8 +320,10 @@ def _typical_gram(
             named.append(layout.raw_names[column.raw])
     if not named:
         return gram, ()
-    near = (np.abs(rows - middle) <= reach).all(axis=1) & (weight > 0)
-    trimmed = (rows[near] * weight[near, None]).T @ rows[near] / weight[near].sum()
+    near = ~(np.abs(rows - middle) > reach).any(axis=1) & (weight > 0)
+    trimmed = pooled_gram(
+        grams_by_pattern(rows[near], weight[near], number[near], len(absent)), absent
+    )
     note = (
         f"{', '.join(map(repr, dict.fromkeys(named)))} has values more than 20 robust standard "
         "deviations from its median; check them. They are fitted, but do not set the prior's scale."
@@ -274,7 +335,7 @@ def _typical_gram(
     return (trimmed if usable else gram), (note,)
 
 
-def _sample_source(source: Source, sampled: np.ndarray) -> Source:
+def _sample_source(source: Source, sampled: np.ndarray, packing: Packing) -> Source:
     """The sample as rows of its own; all rows where there are few.
 
     Where all rows are one block it has that block's shape, so that one program serves both.
@@ -283,5 +344,6 @@ def _sample_source(source: Source, sampled: np.ndarray) -> Source:
         return source
     store = MemoryStore()
     shape = block_shape(source.n_rows if source.n_blocks == 1 else len(sampled))
-    store.append(jnp.asarray(pack_rows(sampled[:, :-1], sampled[:, -1], shape)))
-    return Source(store, len(sampled), float(sampled[:, -1].sum()))
+    packed = packing.packed(sampled[:, :-2], sampled[:, -2])
+    store.append(jnp.asarray(pack_rows(packed, sampled[:, -1], shape)))
+    return Source(store, len(sampled), float(sampled[:, -1].sum()), packing.table)

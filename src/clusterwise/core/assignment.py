@@ -38,7 +38,8 @@ def drawn_totals(
         # Inverse distribution function: one uniform number a row.
         below = (jnp.cumsum(resp, axis=0)[:-1] <= uniform).sum(axis=0)
         drawn = (below == jnp.arange(resp.shape[0])[:, None]).astype(resp.dtype)
-        statistics = block.statistics(moments if at is None else at, part, drawn * part.weight)
+        fill_key = jax.random.fold_in(jax.random.fold_in(key, i), 1)
+        statistics = block.drawn_statistics(moments, part, drawn * part.weight, fill_key, at)
         return Totals(jnp.sum(part.weight * log_density), statistics)
 
     return fold_chunks(chunk, rows)

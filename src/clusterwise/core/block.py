@@ -111,6 +111,20 @@ class AbstractBlock(eqx.Module):
         """Sufficient statistics, additive over rows; leaves lead with the cluster axis."""
 
     @abstractmethod
+    def drawn_statistics(
+        self,
+        moments: Any,
+        rows: Rows,
+        resp: Float[Array, "k rows"],
+        key: PRNGKeyArray,
+        at: Any = None,
+    ) -> Statistics:
+        """Statistics of rows whose clusters were drawn, what is missing in them being drawn too.
+
+        It is drawn under `moments`; rows are counted at those of `at`, where it is given.
+        """
+
+    @abstractmethod
     def drawn_totals(
         self, moments: Any, rows: RowBlock, key: PRNGKeyArray, at: Any = None
     ) -> Totals:

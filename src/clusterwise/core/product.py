@@ -43,9 +43,13 @@ class Quadratic(NamedTuple):
 
 
 class AbstractQuadraticBlock(eqx.Module):
-    """A block whose score is quadratic in some columns of a row."""
+    """A block whose score is quadratic in some columns of a row.
+
+    `responses` are those whose density it is, given the others.
+    """
 
     columns: eqx.AbstractVar[tuple[int, ...]]
+    responses: eqx.AbstractVar[tuple[int, ...]]
 
     @abstractmethod
     def quadratic(self, moments: Any) -> Quadratic:
@@ -78,6 +82,16 @@ class AbstractSitedBlock(eqx.Module):
     Its parameters and posterior are like those of other blocks; the posterior that it gives is
     that of the expansion, which a step may have to be shortened or tested for.
     """
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[int, ...]:
+        """Columns of a row that it is about."""
+
+    @property
+    @abstractmethod
+    def responses(self) -> tuple[int, ...]:
+        """Those whose density it is, given the others."""
 
     @abstractmethod
     def score(self, moments: Any, values: Float[Array, "columns rows"]) -> Float[Array, "k rows"]:
@@ -309,6 +323,16 @@ class Product(AbstractBlock):
         sited = [block.statistics(moments[i], rows.values, resp) for i, block in self._sited]
         return (gram, sums, *sited)
 
+    def drawn_statistics(
+        self,
+        moments: tuple[Any, ...],
+        rows: Rows,
+        resp: Float[Array, "k rows"],
+        key: PRNGKeyArray,
+        at: tuple[Any, ...] | None = None,
+    ) -> Statistics:
+        return self.statistics(moments if at is None else at, rows, resp)
+
     def drawn_totals(
         self,
         moments: tuple[Any, ...],
@@ -381,6 +405,14 @@ class Product(AbstractBlock):
             gram[:, 0, own.index(c)] if c in own else sums[:, beside.index(c)] for c in columns
         ]
         return jnp.stack(found, axis=1)
+
+    def sited_statistics(self, statistics: Statistics) -> tuple[Any, ...]:
+        """Those of the blocks with sites."""
+        return statistics[2:]
+
+    def entering(self, number: int, rows: Rows) -> Float[Array, " rows"]:
+        """One for each row that a block enters: all of them."""
+        return jnp.ones_like(rows.weight)
 
     def blend(
         self, old: ProductPosterior, new: ProductPosterior, rate: Float[Array, ""]

@@ -73,10 +73,10 @@ class BernoulliCovariates(AbstractColumnDensity):
         one, zero = np.exp(np.asarray(values.log_probabilities)).T
         return {f"{names[0]}=1": one, f"{names[0]}=0": zero}
 
-    def check(self, what: str, columns: np.ndarray, first: int) -> None:
+    def check(self, what: str, columns: np.ndarray, at: np.ndarray) -> None:
         wrong = np.flatnonzero(~np.isin(columns[:, 0], (0.0, 1.0)))
         cure = "code it as 0 and 1, or use cw.PoissonCovariates of counts"
-        refuse(what, wrong, first, columns[:, :1], "is neither 0 nor 1", cure)
+        refuse(what, wrong, at, columns[:, :1], "is neither 0 nor 1", cure)
 
     def parameters(self, values: Any, shift: float, scale: float) -> dict[str, np.ndarray]:
         return {"probability": np.exp(np.asarray(values.log_probabilities)[..., 0])}

@@ -91,5 +91,5 @@ class CategoricalCovariates(AbstractDensity):
     def outcomes(self, names: tuple[str, ...], values: Any) -> dict[str, np.ndarray]:
         return dict(zip(names, np.exp(np.asarray(values.log_probabilities)).T, strict=True))
 
-    def check(self, what: str, columns: np.ndarray, first: int) -> None:
+    def check(self, what: str, columns: np.ndarray, at: np.ndarray) -> None:
         pass

@@ -87,8 +87,8 @@ class AbstractDensity(ABC):
         return {}
 
     @abstractmethod
-    def check(self, what: str, columns: np.ndarray, first: int) -> None:
-        """Refuse rows (n, columns) that the density cannot have, counting them from `first`."""
+    def check(self, what: str, columns: np.ndarray, at: np.ndarray) -> None:
+        """Refuse rows (n, columns) that the density cannot have; `at` are their numbers."""
 
 
 class AbstractColumnDensity(AbstractDensity):

@@ -56,8 +56,8 @@ class AbstractFamilyDensity(AbstractColumnDensity):
     def over(self, terms: tuple[str, ...]) -> list[AbstractDensity]:
         return [self.with_formula(f"0 + {term}") for term in terms]
 
-    def check(self, what: str, columns: np.ndarray, first: int) -> None:
-        self.family.check(what, columns, None, first)
+    def check(self, what: str, columns: np.ndarray, at: np.ndarray) -> None:
+        self.family.check(what, columns, None, at)
 
     def parameters(self, values: Any, shift: float, scale: float) -> dict[str, np.ndarray]:
         whole = np.asarray(values.values)

@@ -100,5 +100,5 @@ class GaussianCovariates(AbstractDensity):
     def over(self, terms: tuple[str, ...]) -> list[AbstractDensity]:
         return [self.with_formula(f"0 + {' + '.join(terms)}")] if terms else []
 
-    def check(self, what: str, columns: np.ndarray, first: int) -> None:
+    def check(self, what: str, columns: np.ndarray, at: np.ndarray) -> None:
         pass

@@ -104,8 +104,8 @@ class PoissonCovariates(AbstractColumnDensity):
     def outcomes(self, names: tuple[str, ...], values: Any) -> dict[str, np.ndarray]:
         return {names[0]: np.exp(np.asarray(values.log_rates))}
 
-    def check(self, what: str, columns: np.ndarray, first: int) -> None:
-        check_counts(what, columns[:, :1], first)
+    def check(self, what: str, columns: np.ndarray, at: np.ndarray) -> None:
+        check_counts(what, columns[:, :1], at)
 
     def parameters(self, values: Any, shift: float, scale: float) -> dict[str, np.ndarray]:
         return {"rate": np.exp(np.asarray(values.log_rates))}

@@ -17,6 +17,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from clusterwise.core.block import AbstractBlock
+from clusterwise.core.incomplete import Incomplete
 from clusterwise.core.product import AbstractSitedBlock, Product
 from clusterwise.core.rows import Rows
 from clusterwise.core.runtime import Program, double_precision
@@ -52,13 +54,13 @@ def separated(problem: Problem, parameters: Any, free: tuple[np.ndarray, ...]) -
         For each block but the weights' (k,) of truth values.
     """
     block, moments = problem.block, parameters.moments()
-    assert isinstance(block, Product)
+    assert isinstance(block, (Product, Incomplete))
     k = problem.n_components
     found = [np.zeros(k, bool) for _ in free]
     if not any(places.size for places in free):
         return found
     totals, _ = assign_rows(block, moments, problem.source)
-    sited = iter(totals.statistics[2:])
+    sited = iter(block.sited_statistics(totals.statistics))
     heavy = np.asarray(block.counts(totals.statistics)) >= _LEAST_ROWS
     for i, places in enumerate(free):
         one = block.blocks[i + 1]
@@ -73,22 +75,24 @@ def separated(problem: Problem, parameters: Any, free: tuple[np.ndarray, ...]) -
             rows = problem.sample.block(0).chunk(0)
             values = parameters.parts[i + 1].values
             assert isinstance(one, GeneralisedLinear)
-            lost = _without_maximum(block, one, moments, rows, values, places)
+            entering = block.entering(i + 1, rows)
+            lost = _without_maximum(block, one, moments, rows, entering, values, places)
             found[i] = suspect & np.asarray(lost)
     return found
 
 
 @Program
 def _without_maximum(
-    block: Product,
+    block: AbstractBlock,
     one: GeneralisedLinear,
     moments: Any,
     rows: Rows,
+    entering: Float[Array, " rows"],
     start: Float[Array, "k d"],
     places: Array,
 ) -> Bool[Array, " k"]:
     """Whether the likelihood of each cluster's rows grows while its curvature vanishes."""
-    resp = jax.nn.softmax(block.score(moments, rows), axis=0) * rows.weight
+    resp = jax.nn.softmax(block.score(moments, rows), axis=0) * rows.weight * entering
     count = jnp.sum(resp, axis=1)
     gram = one.gram(rows.values, resp)[:, places[:, None], places[None, :]]
     # Coefficients in which the cluster's own rows have predictors of unit size.

@@ -18,7 +18,7 @@ Kind = Literal["numeric", "category", "empty"]
 _TEXT = "holds text where numbers are needed"
 _TEXT_ADVICE = "convert it to numbers, or use it as a category"
 _MISSING = "has missing values"
-_MISSING_ADVICE = "missing values are not supported yet; drop or fill them"
+_MISSING_ADVICE = "they are needed here; drop these rows, or fill them"
 
 
 class Problems:
@@ -125,7 +125,12 @@ def _plain(series: pd.Series) -> pd.Series:
 
 
 def read_numbers(
-    series: pd.Series, name: str, problems: Problems, *, first_row: int = 0
+    series: pd.Series,
+    name: str,
+    problems: Problems,
+    *,
+    first_row: int = 0,
+    may_miss: bool = False,
 ) -> np.ndarray:
     """Read a column as float64.
 
@@ -139,6 +144,8 @@ def read_numbers(
         Takes the rows that are missing, infinite or text.
     first_row : int, default 0
         Number of the first row.
+    may_miss : bool, default False
+        Whether missing values are no problem.
 
     Returns
     -------
@@ -150,7 +157,9 @@ def read_numbers(
     if column_kind(series, name) == "category":
         rows = np.flatnonzero(series.notna()) + first_row
         problems.add(subject, _TEXT, _TEXT_ADVICE, rows)
-        problems.add(subject, _MISSING, _MISSING_ADVICE, np.flatnonzero(series.isna()) + first_row)
+        if not may_miss:
+            missing = np.flatnonzero(series.isna()) + first_row
+            problems.add(subject, _MISSING, _MISSING_ADVICE, missing)
         return np.full(len(series), np.nan)
     if pd.api.types.is_object_dtype(series.dtype):
         values = _object_numbers(series, name, problems, first_row)
@@ -166,7 +175,9 @@ def read_numbers(
         if pd.api.types.is_object_dtype(series.dtype):
             missing &= series.isna().to_numpy()
         infinite = np.flatnonzero(np.isinf(values)) + first_row
-        problems.add(subject, _MISSING, _MISSING_ADVICE, np.flatnonzero(missing) + first_row)
+        if not may_miss:
+            lost = np.flatnonzero(missing) + first_row
+            problems.add(subject, _MISSING, _MISSING_ADVICE, lost)
         problems.add(subject, "is infinite", "replace or drop these values", infinite)
     return values
 
@@ -190,7 +201,12 @@ def _object_numbers(series: pd.Series, name: str, problems: Problems, first_row:
 
 
 def read_levels(
-    series: pd.Series, name: str, problems: Problems, *, first_row: int = 0
+    series: pd.Series,
+    name: str,
+    problems: Problems,
+    *,
+    first_row: int = 0,
+    may_miss: bool = False,
 ) -> tuple[np.ndarray, list[Level]]:
     """Read a column as categories.
 
@@ -204,6 +220,8 @@ def read_levels(
         Takes the rows that are missing.
     first_row : int, default 0
         Number of the first row.
+    may_miss : bool, default False
+        Whether missing values are no problem.
 
     Returns
     -------
@@ -217,8 +235,9 @@ def read_levels(
         codes, found = series.cat.codes.to_numpy().astype(np.intp), series.cat.categories
     else:
         codes, found = pd.factorize(series)
-    missing = np.flatnonzero(codes < 0) + first_row
-    problems.add(f"column {name!r}", _MISSING, _MISSING_ADVICE, missing)
+    if not may_miss:
+        missing = np.flatnonzero(codes < 0) + first_row
+        problems.add(f"column {name!r}", _MISSING, _MISSING_ADVICE, missing)
     return codes, [_plain_level(level) for level in found]
 
 

@@ -55,7 +55,8 @@ class Design:
         Parameters
         ----------
         values : mapping of Factor to ndarray
-            Numbers of the numeric operands, level positions of the categorical ones.
+            Numbers of the numeric operands, level positions of the categorical ones, which are
+            negative where they are missing.
         n_rows : int
             Number of rows.
 
@@ -69,9 +70,15 @@ class Design:
             if not product:
                 column[:] = 1.0
             for position, (factor, level) in enumerate(product):
-                value = values[factor] if level is None else values[factor] == level
+                value = values[factor] if level is None else _indicator(values[factor], level)
                 column[:] = value if position == 0 else column * value
         return matrix
+
+
+def _indicator(codes: np.ndarray, level: int) -> np.ndarray:
+    """Whether each code is that of a level; NaN where it is negative, as missing ones are."""
+    found = codes == level
+    return found if codes.min(initial=0) >= 0 else np.where(codes < 0, np.nan, found)
 
 
 def build_design(formula: Formula, variables: Mapping[str, Variable]) -> Design:

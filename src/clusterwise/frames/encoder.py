@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -32,6 +32,8 @@ class Encoder:
         What is known of each column that they need.
     n_rows : int
         Rows of the table that it was fitted to.
+    missing : mapping of str to int
+        How many values of each column were missing there.
 
     Examples
     --------
@@ -47,13 +49,22 @@ class Encoder:
         formulas: Mapping[str, Formula],
         variables: Mapping[str, Variable],
         n_rows: int,
+        missing: Mapping[str, int] | None = None,
     ) -> None:
         self.n_rows = n_rows
+        self.missing = dict(missing or {})
         self._variables = dict(variables)
         self._designs = {name: build_design(f, variables) for name, f in formulas.items()}
 
     @classmethod
-    def fit(cls, table: Table, designs: Mapping[str, str], *, rows: int = 65_536) -> Encoder:
+    def fit(
+        cls,
+        table: Table,
+        designs: Mapping[str, str],
+        *,
+        incomplete: Collection[str] = (),
+        rows: int = 65_536,
+    ) -> Encoder:
         """Find the kinds and levels of all columns in one pass.
 
         Parameters
@@ -62,6 +73,8 @@ class Encoder:
             The rows.
         designs : mapping of str to str
             For each design a right side, such as ``"x1 + g"`` or ``"0 + y"``.
+        incomplete : collection of str, optional
+            The designs that may have missing values.
         rows : int, default 65536
             Rows to read at a time.
 
@@ -84,7 +97,8 @@ class Encoder:
         variables = list(dict.fromkeys(v for f in formulas.values() for v in f.variables))
         check_columns(variables, table.names)
         factors = _factors(formulas.values())
-        scans = {name: Scan(name, factors) for name in variables}
+        may_miss = set(variables) - _complete(formulas, incomplete)
+        scans = {name: Scan(name, factors, name in may_miss) for name in variables}
         expressions = [factor for factor in factors if factor.kind == "expression"]
         problems, n_rows = Problems(), 0
         for frame in table.batches(variables, rows):
@@ -99,7 +113,8 @@ class Encoder:
         if n_rows == 0:
             raise DataError("the table has no rows")
         problems.check()
-        return cls(formulas, {name: scan.result() for name, scan in scans.items()}, n_rows)
+        known = {name: scan.result() for name, scan in scans.items()}
+        return cls(formulas, known, n_rows, {name: scan.missing for name, scan in scans.items()})
 
     @property
     def designs(self) -> tuple[str, ...]:
@@ -151,6 +166,24 @@ class Encoder:
         """
         return self._design(design).formula.variables
 
+    def variables_of(self, design: str, column: int) -> tuple[str, ...]:
+        """Columns of the data that one column of a design needs.
+
+        Parameters
+        ----------
+        design : str
+            Name of the design.
+        column : int
+            Place of its column.
+
+        Returns
+        -------
+        tuple of str
+            In order of appearance.
+        """
+        product = self._design(design).products[column]
+        return tuple(dict.fromkeys(name for factor, _ in product for name in factor.variables))
+
     def levels(self, variable: str) -> tuple[Level, ...] | None:
         """Levels of a categorical column.
 
@@ -168,7 +201,12 @@ class Encoder:
         return self._variables[variable].levels
 
     def encode(
-        self, frame: pd.DataFrame, designs: Iterable[str] | None = None, *, first_row: int = 0
+        self,
+        frame: pd.DataFrame,
+        designs: Iterable[str] | None = None,
+        *,
+        incomplete: Collection[str] = (),
+        first_row: int = 0,
     ) -> dict[str, np.ndarray]:
         """Turn rows into arrays.
 
@@ -178,6 +216,8 @@ class Encoder:
             The rows; it needs the columns of ``designs`` only.
         designs : iterable of str, optional
             The designs to compute; all of them by default.
+        incomplete : collection of str, optional
+            The designs that may have missing values, which are NaN then.
         first_row : int, default 0
             Number of the frame's first row in its table, for error messages.
 
@@ -195,6 +235,7 @@ class Encoder:
             name: self._design(name) for name in (self.designs if designs is None else designs)
         }
         factors = _factors(design.formula for design in wanted.values())
+        complete = _complete({name: own.formula for name, own in wanted.items()}, incomplete)
         problems = Problems()
         values: dict[Factor, np.ndarray] = {}
         numbers: dict[str, np.ndarray] = {}
@@ -202,12 +243,18 @@ class Encoder:
         for factor in factors:
             known = factor_levels(factor, self._variables)
             if known is not None:
-                values[factor] = _codes(frame, factor.variables[0], known, problems, first_row)
+                name = factor.variables[0]
+                lost = name not in complete
+                values[factor] = _codes(frame, name, known, problems, first_row, lost)
                 continue
             for name in factor.variables:
                 if name not in numbers:
                     numbers[name] = read_numbers(
-                        _series(frame, name), name, problems, first_row=first_row
+                        _series(frame, name),
+                        name,
+                        problems,
+                        first_row=first_row,
+                        may_miss=name not in complete,
                     )
             values[factor] = _evaluate(factor, numbers, problems, first_row)
         problems.check()
@@ -224,6 +271,7 @@ class Encoder:
         return {
             "format": FORMAT,
             "n_rows": self.n_rows,
+            "missing": self.missing,
             "variables": {name: v.to_dict() for name, v in self._variables.items()},
             "designs": {
                 name: {"formula": design.formula.right, "columns": list(design.columns)}
@@ -259,7 +307,9 @@ class Encoder:
                 raise ValueError("n_rows is not a number of rows")
             designs = saved["designs"]
             formulas = {n: parse(d["formula"], response=False) for n, d in designs.items()}
-            encoder = cls(formulas, variables, n_rows)
+            # Version 0.1 refused missing values.
+            missing = {str(name): int(n) for name, n in saved.get("missing", {}).items()}
+            encoder = cls(formulas, variables, n_rows, missing)
             for name in encoder.designs:
                 if list(encoder.columns(name)) != designs[name]["columns"]:
                     raise ValueError(f"the columns of {name!r} do not fit its formula")
@@ -280,6 +330,11 @@ def _factors(formulas: Iterable[Formula]) -> tuple[Factor, ...]:
     return tuple(dict.fromkeys(f for formula in formulas for term in formula.terms for f in term))
 
 
+def _complete(formulas: Mapping[str, Formula], incomplete: Collection[str]) -> set[str]:
+    """Columns of the data that may have no missing values."""
+    return {v for name, own in formulas.items() if name not in incomplete for v in own.variables}
+
+
 def _series(frame: pd.DataFrame, name: str) -> pd.Series:
     return cast(pd.Series, frame[name])
 
@@ -295,6 +350,11 @@ def _evaluate(
     value = factor.evaluate(inputs)
     with np.errstate(all="ignore"):
         finite = factor.kind == "column" or np.isfinite(value.sum())
+        known = all(np.isfinite(column.sum()) for column in inputs.values())
+    if not known and factor.kind != "column":
+        # A comparison with a missing value would be false.
+        lost = np.logical_or.reduce([np.isnan(column) for column in inputs.values()])
+        value = np.where(lost, np.nan, value)
     if not finite:
         good = np.logical_and.reduce([np.isfinite(column) for column in inputs.values()])
         rows = np.flatnonzero(good & ~np.isfinite(value))
@@ -309,12 +369,19 @@ def _evaluate(
 
 
 def _codes(
-    frame: pd.DataFrame, name: str, known: Sequence[Level], problems: Problems, first_row: int
+    frame: pd.DataFrame,
+    name: str,
+    known: Sequence[Level],
+    problems: Problems,
+    first_row: int,
+    may_miss: bool,
 ) -> np.ndarray:
-    """Positions of a column's values among the levels seen in training."""
-    codes, found = read_levels(_series(frame, name), name, problems, first_row=first_row)
+    """Positions of a column's values among the levels seen in training, -2 where missing."""
+    codes, found = read_levels(
+        _series(frame, name), name, problems, first_row=first_row, may_miss=may_miss
+    )
     places = {level: place for place, level in enumerate(known)}
-    # The last entry serves the code -1 of a missing value, which has been noted already.
+    # The last entry serves the code -1 of a missing value.
     table = np.array([places.get(level, -1) for level in found] + [-2], dtype=np.intp)
     result = table[codes]
     unseen = np.flatnonzero(result == -1)

@@ -55,9 +55,11 @@ class Variable:
 class Scan:
     """What one pass learns about a variable."""
 
-    def __init__(self, name: str, factors: Iterable[Factor]) -> None:
+    def __init__(self, name: str, factors: Iterable[Factor], may_miss: bool = False) -> None:
         using = [factor for factor in factors if name in factor.variables]
         self.name = name
+        self.may_miss = may_miss
+        self.missing = 0
         self.kind: str | None = None
         self.coded = any(factor.kind == "category" for factor in using)
         self.needs_number = [f.name for f in using if f.kind == "expression"]
@@ -68,6 +70,7 @@ class Scan:
     def update(self, series: pd.Series, problems: Problems, first_row: int) -> np.ndarray | None:
         """Take some rows; return their numbers if the variable is numeric."""
         kind = column_kind(series, self.name)
+        self.missing += int(series.isna().sum())
         if self.kind is None and kind != "empty":
             self.kind = kind
         if self.kind == "category" and self.needs_number:
@@ -84,10 +87,14 @@ class Scan:
             self._add_levels(series, problems, first_row)
         if self.kind == "category":
             return None
-        return read_numbers(series, self.name, problems, first_row=first_row)
+        return read_numbers(
+            series, self.name, problems, first_row=first_row, may_miss=self.may_miss
+        )
 
     def _add_levels(self, series: pd.Series, problems: Problems, first_row: int) -> None:
-        codes, found = read_levels(series, self.name, problems, first_row=first_row)
+        codes, found = read_levels(
+            series, self.name, problems, first_row=first_row, may_miss=self.may_miss
+        )
         if isinstance(series.dtype, pd.CategoricalDtype):
             self.sorted |= self.declared not in (None, found)
             self.declared = found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from clusterwise.core.arrays import constant
+from clusterwise.core.incomplete import study
 from clusterwise.core.product import (
     AbstractLinearBlock,
     AbstractQuadraticBlock,
@@ -19,6 +21,7 @@ from clusterwise.core.product import (
 from clusterwise.core.runtime import Program, double_precision
 
 _NUMBERS = 500_000
+_KEPT_PATTERNS = 256
 
 
 @Program
@@ -109,6 +112,19 @@ class _SitedScores(NamedTuple):
         total += np.moveaxis(scores[:, :, :n], 2, 0)
 
 
+class Completed(NamedTuple):
+    """Missing columns of a row z given the others, under each draw and cluster.
+
+    They are normal with mean `slope z`, missing values being zero, and covariance `root root^T`.
+    """
+
+    columns: np.ndarray
+    slope: np.ndarray
+    root: np.ndarray
+    scores: _QuadraticScores
+    """Of the quadratic blocks together, these columns integrated out."""
+
+
 class ScoredMixture:
     """Scores of rows under each cluster, for one or more draws of the parameters.
 
@@ -123,6 +139,8 @@ class ScoredMixture:
     @double_precision
     def __init__(self, block: Product, moments: tuple[Any, ...]) -> None:
         forms = jax.tree.map(np.asarray, _forms(block, moments))
+        self._blocks = block.blocks
+        self._completed: dict[tuple[Any, ...], tuple[list[int], Completed | None]] = {}
         self._scored: list[_QuadraticScores | _LinearScores | _SitedScores] = []
         for one, form in zip(block.blocks, forms, strict=True):
             if isinstance(one, AbstractSitedBlock):
@@ -144,6 +162,7 @@ class ScoredMixture:
         """Scores under some of the draws, by their numbers."""
         found = copy(self)
         found._scored = [one.subset(draws) for one in self._scored]
+        found._completed = {}
         found.shape = (len(draws), self.shape[1])
         return found
 
@@ -157,11 +176,131 @@ class ScoredMixture:
         return max(64, _NUMBERS // max(sum(one.width for one in self._scored), 1))
 
     def scores(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
-        """Log densities (n, draws, k) of rows (n, columns) over some of the blocks."""
+        """Log densities (n, draws, k) of rows (n, columns) over some of the blocks.
+
+        Missing values, which are NaN, are integrated out; parts of which nothing is there are left
+        out.
+        """
         total = np.zeros((rows.shape[0], *self.shape))
-        for part in parts:
-            self._scored[part].add_to(total, rows)
+        gaps = np.isnan(rows)
+        if not gaps.any():
+            for part in parts:
+                self._scored[part].add_to(total, rows)
+            return total
+        known = np.nan_to_num(rows, nan=0.0)
+        for at, absent in by_pattern(gaps):
+            own = np.zeros((at.size, *self.shape))
+            entering, completed = self.completed(absent, parts)
+            scored = [self._scored[part] for part in entering]
+            for one in scored if completed is None else [*scored, completed.scores]:
+                one.add_to(own, known[at])
+            total[at] = own
         return total
+
+    def completed(
+        self, absent: np.ndarray, parts: Sequence[int], needed: tuple[int, ...] = ()
+    ) -> tuple[list[int], Completed | None]:
+        """What is known of rows that lack some columns, from some of the blocks.
+
+        Parameters
+        ----------
+        absent
+            (columns,), whether a column is missing.
+        parts
+            Numbers of blocks.
+        needed
+            Columns that are asked for, whatever the blocks need.
+
+        Returns
+        -------
+        The blocks that enter, but for quadratic ones where columns are integrated out, and what
+        these say together; None where no column is.
+        """
+        key = (tuple(parts), absent.tobytes(), needed)
+        if key not in self._completed:
+            if len(self._completed) >= _KEPT_PATTERNS:
+                self._completed.clear()
+            self._completed[key] = self._complete(absent, list(parts), needed)
+        return self._completed[key]
+
+    def _complete(
+        self, absent: np.ndarray, parts: list[int], needed: tuple[int, ...]
+    ) -> tuple[list[int], Completed | None]:
+        found = study([self._blocks[part] for part in parts], absent[None], needed)
+        entering = [part for part, own in zip(parts, found.enters[0], strict=True) if own]
+        lost = np.flatnonzero(found.unknown[0])
+        if not lost.size:
+            return entering, None
+        forms = [
+            one for part in entering if isinstance(one := self._scored[part], _QuadraticScores)
+        ]
+        columns = sorted(set().union(*(one.columns for one in forms)))
+        draws, k = self.shape
+        factors = []
+        for one in forms:
+            wide = np.zeros((draws, k, one.form.factor.shape[2], len(columns)))
+            wide[..., np.searchsorted(columns, one.columns)] = one.form.factor
+            factors.append(wide)
+        factor = np.concatenate(factors, axis=2)
+        places = np.searchsorted(columns, lost)
+        q, r = np.linalg.qr(factor[..., places])
+        root = np.linalg.inv(r)
+        slope = -root @ np.swapaxes(q, 2, 3) @ factor
+        rest = factor + factor[..., places] @ slope
+        rest[..., places] = 0.0
+        log_det = np.log(np.abs(np.diagonal(r, axis1=2, axis2=3))).sum(axis=2)
+        own = sum(np.asarray(one.form.constant) for one in forms)
+        total = own + 0.5 * lost.size * np.log(2 * np.pi) - log_det
+        whole = np.zeros((draws, k, lost.size, absent.size))
+        whole[..., columns] = slope
+        whole[..., lost] = 0.0
+        scores = _QuadraticScores(columns, Quadratic(constant(total), constant(rest)))
+        others = [p for p in entering if not isinstance(self._scored[p], _QuadraticScores)]
+        return others, Completed(lost, whole, root, scores)
+
+    def regression(
+        self,
+        rows: np.ndarray,
+        parts: Sequence[int],
+        coefficients: np.ndarray,
+        regressors: Sequence[int],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (n, draws, k) of a linear predictor, and its variance where regressors are missing.
+
+        Parameters
+        ----------
+        rows
+            (n, columns), with NaN where values are missing.
+        parts
+            Blocks that tell of missing regressors.
+        coefficients
+            (draws, k, p)
+        regressors
+            Their columns.
+        """
+        own = rows[:, list(regressors)]
+        draws, k, p = coefficients.shape
+        known = np.nan_to_num(own, nan=0.0)
+        mean = (known @ coefficients.reshape(-1, p).T).reshape(-1, draws, k)
+        variance = np.zeros((1, draws, k))
+        if not np.isnan(own).any():
+            return mean, variance
+        variance = np.zeros_like(mean)
+        values = np.nan_to_num(rows, nan=0.0)
+        for at, absent in by_pattern(np.isnan(rows)):
+            needed = [j for j, column in enumerate(regressors) if absent[column]]
+            if not needed:
+                continue
+            _, completed = self.completed(absent, parts, tuple(regressors))
+            assert completed is not None
+            places = np.searchsorted(completed.columns, np.asarray(regressors)[needed])
+            slopes = coefficients[..., needed]
+            whole = np.einsum("dkm,dkmc->dkc", slopes, completed.slope[:, :, places])
+            columns = whole.shape[2]
+            mean[at] += (values[at] @ whole.reshape(-1, columns).T).reshape(-1, draws, k)
+            spread = np.einsum("dkm,dkme->dke", slopes, completed.root[:, :, places])
+            variance[at] = np.square(spread).sum(axis=2)
+        return mean, variance
 
     def responsibilities(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Probabilities (n, k) of the clusters, averaged over draws."""
@@ -186,6 +325,15 @@ class ScoredMixture:
         size = self.rows_at_a_time()
         parts = [rows[i : i + size] for i in range(0, len(rows), size)]
         return np.concatenate([function(part) for part in parts])
+
+
+def by_pattern(gaps: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of the rows of each pattern of gaps (n, columns), and the pattern (columns,)."""
+    distinct, places = np.unique(np.packbits(gaps, axis=1), axis=0, return_inverse=True)
+    places = places.reshape(-1)
+    for i in range(len(distinct)):
+        at = np.flatnonzero(places == i)
+        yield at, gaps[at[0]]
 
 
 def log_sum_exp(scores: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,10 +75,23 @@ class AbstractPredictive(ABC):
         size, found = self.rows_at_a_time(), []
         for rows in blocks:
             for start in range(0, len(rows), size):
-                chunk = rows[start : start + size]
-                y = self.reader.response_values(chunk, part)
-                found.append(question.answer(self.response(chunk, part), y))
+                found.append(self._answer(rows[start : start + size], part, question))
         return np.concatenate(found, axis=1 if question.kind == "sample" else 0)
+
+    def _answer(self, rows: np.ndarray, part: int, question: Question) -> np.ndarray:
+        """Answer for some rows, apart for those with missing values."""
+        y = self.reader.response_values(rows, part)
+        gaps = np.isnan(rows).any(axis=1)
+        if not gaps.any():
+            return question.answer(self.response(rows, part), y)
+        axis = 1 if question.kind == "sample" else 0
+        order = np.concatenate([np.flatnonzero(~gaps), np.flatnonzero(gaps)])
+        answers = [
+            question.answer(self.response(rows[own], part), y[own])
+            for own in (~gaps, gaps)
+            if own.any()
+        ]
+        return np.take(np.concatenate(answers, axis=axis), np.argsort(order), axis=axis)
 
     @abstractmethod
     def rows_at_a_time(self) -> int:
@@ -115,17 +128,21 @@ class NormalPredictive(AbstractPredictive):
         linear = self._parameters.parts[part + 1]
         if isinstance(linear, Coefficients):
             return self._of_family(rows, part, linear, log_weights.reshape(len(rows), -1))
-        p = linear.coefficients.shape[-2]
-        columns = list(self.reader.layout.parts[part].regressors)
-        means = rows[:, columns] @ linear.coefficients[..., 0].reshape(-1, p).T
-        variance = np.broadcast_to(linear.covariance[:, :, 0, 0], scores.shape[1:])
+        means, uncertain = self.mixture.regression(
+            rows,
+            self.reader.blocks(response=False),
+            np.asarray(linear.coefficients)[..., 0],
+            self.reader.layout.parts[part].regressors,
+        )
+        variance = np.broadcast_to(linear.covariance[:, :, 0, 0], scores.shape[1:]) + uncertain
+        m = means[0].size
         return _in_data_units(
             self.reader,
             part,
             log_weights.reshape(len(rows), -1),
-            means,
-            np.sqrt(variance).ravel(),
-            np.full(variance.size, np.inf),
+            means.reshape(len(rows), -1),
+            np.sqrt(variance).reshape(-1, m),
+            np.full(m, np.inf),
         )
 
     def _of_family(
@@ -159,10 +176,17 @@ class StudentPredictive(AbstractPredictive):
     parts
         Log probabilities (k,) of the clusters, then what each part's posterior predicts: a
         `log_density` (n, k) of its columns, and of a response a `LinearPredictive`.
+    at_draws
+        Answers for rows with missing values, whose density has no closed form.
     """
 
-    def __init__(self, reader: RowReader, parts: tuple[Any, ...]) -> None:
-        self.reader, self._log_weights = reader, parts[0]
+    def __init__(
+        self,
+        reader: RowReader,
+        parts: tuple[Any, ...],
+        at_draws: Callable[[], NormalPredictive],
+    ) -> None:
+        self.reader, self._log_weights, self._at_draws = reader, parts[0], at_draws
         self._parts: tuple[Any, ...] = parts[1:]
 
     def rows_at_a_time(self) -> int:
@@ -172,12 +196,20 @@ class StudentPredictive(AbstractPredictive):
 
     def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Log of the density."""
-        size = self.rows_at_a_time()
-        pieces = [rows[i : i + size] for i in range(0, len(rows), size)]
-        return np.concatenate([log_sum_exp(self._scores(piece, parts)) for piece in pieces])
+        size, found = self.rows_at_a_time(), np.empty(len(rows))
+        gaps = np.isnan(rows).any(axis=1)
+        if gaps.any():
+            found[gaps] = self._at_draws().log_density(rows[gaps], parts)
+        complete = np.flatnonzero(~gaps)
+        for start in range(0, complete.size, size):
+            at = complete[start : start + size]
+            found[at] = log_sum_exp(self._scores(rows[at], parts))
+        return found
 
-    def response(self, rows: np.ndarray, part: int) -> StudentMixture:
-        """A mixture over the clusters."""
+    def response(self, rows: np.ndarray, part: int) -> AbstractMixture:
+        """A mixture over the clusters; of rows of which all have missing values or none."""
+        if np.isnan(rows).any():
+            return self._at_draws().response(rows, part)
         scores = self._scores(rows, self.reader.blocks(response=False))
         own: LinearPredictive = self._parts[part]
         x = rows[:, list(self.reader.layout.parts[part].regressors)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from clusterwise.assembly.build import make_block
 from clusterwise.assembly.layout import Layout, RawDesign, raw_rows
-from clusterwise.assembly.prepare import check_values
+from clusterwise.assembly.missing import Gaps, check_gaps
+from clusterwise.assembly.prepare import check_values, incomplete
 from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import open_table
@@ -28,17 +30,34 @@ class RowReader(NamedTuple):
             found += [i + 1 for _, i in self.layout.responses]
         return sorted(found)
 
-    def rows(self, data: Any, *, response: bool, regressors: bool) -> Iterator[np.ndarray]:
-        """Standardised rows (n, columns), block by block; columns not asked for are zero."""
+    def rows(
+        self,
+        data: Any,
+        *,
+        response: bool,
+        regressors: bool,
+        complete: Collection[str] = (),
+        first: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """Standardised rows (n, columns), block by block.
+
+        Columns not asked for are zero; missing values, which `complete` designs may not have, are
+        NaN. The first row has the number `first` in errors.
+        """
         names = self._designs(response=response, regressors=regressors)
+        may_miss = incomplete(names).difference(complete)
+        used = self.blocks(response=response or regressors)
+        blocks, gaps = make_block(self.layout).blocks, Gaps(len(self.design.names))
         table = open_table(data)
         columns = tuple(dict.fromkeys(v for d in names for v in self.encoder.variables(d)))
-        first = 0
         for frame in table.batches(columns, BLOCK_ROWS):
-            arrays = self.encoder.encode(frame, names, first_row=first)
+            arrays = self.encoder.encode(frame, names, incomplete=may_miss, first_row=first)
             raw = raw_rows(self.encoder, self.design, arrays, len(frame))
             forms = [part.form for part in self.layout.parts]
             check_values(self.design, forms, raw, first, response=response)
+            gaps.number(raw, np.ones(len(raw), bool), first)
+            if gaps.any:
+                check_gaps(self.layout, blocks, self.encoder, self.design, gaps, used)
             first += len(frame)
             yield self.layout.standardise(raw)
 

@@ -73,7 +73,7 @@ class RowDraws:
         for at in self._pieces(rows.size, len(draws)):
             scores = mixture.scores(self.rows[rows[at]], blocks)
             found[:, at] = log_sum_exp(scores).T
-        return found - self.layout.log_scale
+        return found - self.layout.log_scales(np.isnan(self.rows[rows]))
 
     def replicate(
         self, draws: np.ndarray, rows: np.ndarray, part: int, column: int = 0
@@ -105,11 +105,20 @@ class RowDraws:
             values = self.rows[some]
             probability = np.cumsum(_normalised(mixture.scores(values, self._given)), axis=2)
             chosen = (probability[..., :-1] <= uniform[:, some].T[..., None]).sum(axis=2).T
-            found[:, at] = self._values(own, part, column, values, (d, chosen), noise[:, some])
+            found[:, at] = self._values(
+                own, part, column, values, (d, chosen), noise[:, some], mixture
+            )
         return found * self.layout.scale_of(place) + self.layout.shift_of(place)
 
     def _values(
-        self, own: Any, part: int, column: int, rows: np.ndarray, at: Any, noise: np.ndarray
+        self,
+        own: Any,
+        part: int,
+        column: int,
+        rows: np.ndarray,
+        at: Any,
+        noise: np.ndarray,
+        mixture: ScoredMixture,
     ) -> np.ndarray:
         """Values (d, m) of a column at normal noise (d, m, q), each in the cluster `at`."""
         layout = self.layout.parts[part]
@@ -122,13 +131,21 @@ class RowDraws:
             block = layout.form.block(layout.columns)
             predictors = block.predictors_of(own.values[at], rows)
             trials = None if layout.trials is None else rows[:, layout.trials]
-            return layout.form.distribution(predictors, trials).ppf(uniform)
+            drawn = layout.form.distribution(predictors, trials).ppf(uniform)
+            return np.where(np.isnan(predictors).any(axis=0), np.nan, drawn)
         coefficients = np.asarray(own.coefficients)[..., column]
         # The rest of a cluster's covariance with this column: one row of its Cholesky factor.
         root = np.linalg.cholesky(np.asarray(own.covariance))[..., column, :]
         root = np.broadcast_to(root, (*coefficients.shape[:2], root.shape[-1]))
-        mean = np.einsum("mp,dmp->dm", rows[:, list(layout.regressors)], coefficients[at])
-        return mean + np.einsum("dmq,dmq->dm", root[at], noise)
+        residual = np.einsum("dmq,dmq->dm", root[at], noise)
+        x = rows[:, list(layout.regressors)]
+        if not np.isnan(x).any():
+            return np.einsum("mp,dmp->dm", x, coefficients[at]) + residual
+        means, uncertain = mixture.regression(rows, self._given, coefficients, layout.regressors)
+        places = (np.arange(len(rows)), *at)
+        # What is not known of regressors widens the residual: a regression has one response.
+        wider = np.sqrt(1 + uncertain[places] / np.square(root[at]).sum(axis=-1))
+        return means[places] + residual * wider
 
     def _noise(self, draws: np.ndarray, part: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Uniform numbers that choose clusters, the same for all parts, and normal ones."""

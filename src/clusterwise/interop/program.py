@@ -66,6 +66,12 @@ def make_program(assembled: Assembled) -> Callable[[], None]:
         )
     if spec.flat:
         raise OptionError("numpyro() needs a proper prior, not prior='flat'.")
+    lost = [name for name, count in assembled.encoder.missing.items() if count]
+    if lost:
+        raise OptionError(
+            f"numpyro() takes complete rows, and values of {', '.join(map(repr, lost))} are "
+            "missing; drop those rows, or fit by this library's engines."
+        )
     problem = assembled.problem
     prior = problem.prior if problem.free_prior is None else problem.free_prior
     weights, *linear = prior.parts

@@ -50,6 +50,15 @@ class GeneralisedLinear(AbstractSitedBlock):
     likelihood: AbstractLikelihood = eqx.field(static=True)
 
     @property
+    def columns(self) -> tuple[int, ...]:
+        offset = () if self.offset is None else (self.offset,)
+        return tuple(dict.fromkeys((*sum(self.regressors, ()), *self.observed, *offset)))
+
+    @property
+    def responses(self) -> tuple[int, ...]:
+        return self.observed
+
+    @property
     def _ends(self) -> np.ndarray:
         return np.cumsum([len(own) for own in self.regressors])
 

@@ -110,10 +110,12 @@ class Bernoulli(AbstractBinary):
             )
         return super().response_names(name, columns)
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
         wrong = np.flatnonzero(~np.isin(response, (0.0, 1.0)).all(axis=1))
         cure = "family='binomial' with trials= takes counts of successes"
-        refuse(what, wrong, first, response, "is neither 0 nor 1", cure)
+        refuse(what, wrong, at, response, "is neither 0 nor 1", cure)
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,10 @@ class Binomial(AbstractBinary):
     name: ClassVar[str] = "binomial"
     takes_trials: ClassVar[bool] = True
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
-        check_counts(what, response, first)
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
+        check_counts(what, response, at)
         assert trials is not None
         wrong = np.flatnonzero(response[:, 0] > trials)
-        refuse(what, wrong, first, response, "is above its number of trials", "correct the counts")
+        refuse(what, wrong, at, response, "is above its number of trials", "correct the counts")

@@ -85,8 +85,10 @@ class AbstractFamily(ABC):
         """A response (n,) for each row, in data units; predictors are (m, n), dispersions (n,)."""
 
     @abstractmethod
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
-        """Refuse rows (n, columns) that the family cannot have, counting them from `first`."""
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
+        """Refuse rows (n, columns) that the family cannot have; `at` are their numbers."""
 
     @abstractmethod
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:

@@ -78,9 +78,11 @@ class GammaResponse(AbstractGeneralised):
     def variance(self, constants: np.ndarray) -> np.ndarray:
         return np.exp(-constants[:, 0])
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
         wrong = np.flatnonzero((response <= 0).any(axis=1))
-        refuse(what, wrong, first, response, "is not positive")
+        refuse(what, wrong, at, response, "is not positive")
 
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
         return np.log(response)

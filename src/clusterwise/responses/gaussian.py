@@ -69,7 +69,9 @@ class Gaussian(AbstractFamily):
     ) -> np.ndarray:
         return predictors[0] + dispersion["sigma"] * rng.normal(size=predictors.shape[1])
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
         pass
 
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:

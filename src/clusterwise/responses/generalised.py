@@ -150,18 +150,18 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         return None
 
 
-def check_counts(what: str, response: np.ndarray, first: int) -> None:
+def check_counts(what: str, response: np.ndarray, at: np.ndarray) -> None:
     """Refuse counts that are negative or not whole."""
     wrong = np.flatnonzero(((response < 0) | (response != np.round(response))).any(axis=1))
-    refuse(what, wrong, first, response, "is not a count (a whole number, zero or more)")
+    refuse(what, wrong, at, response, "is not a count (a whole number, zero or more)")
 
 
 def refuse(
-    what: str, wrong: np.ndarray, first: int, values: np.ndarray, why: str, cure: str = ""
+    what: str, wrong: np.ndarray, at: np.ndarray, values: np.ndarray, why: str, cure: str = ""
 ) -> None:
     """Raise for rows with wrong values, naming the first of them."""
     if wrong.size:
-        shown = ", ".join(str(first + i) for i in wrong[:5])
+        shown = ", ".join(map(str, at[wrong[:5]]))
         value = values.reshape(len(values), -1)[wrong[0]].max()
         raise DataError(
             f"{what} {why} in {wrong.size} row{'s' if wrong.size > 1 else ''} (from 0: {shown}), "

@@ -37,7 +37,9 @@ class AbstractLevels(AbstractGeneralised):
     def value(self, response: np.ndarray) -> np.ndarray:
         return response.argmax(axis=1).astype(float)
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
         pass
 
 

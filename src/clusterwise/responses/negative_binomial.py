@@ -75,8 +75,10 @@ class NegativeBinomial(AbstractGeneralised):
         )
         return Expansion(self.log_prob(observed, predictors), gradient, curvature)
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
-        check_counts(what, response, first)
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
+        check_counts(what, response, at)
 
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
         return np.log(response + 0.5)

@@ -46,8 +46,10 @@ class Poisson(AbstractGeneralised):
         value = y * log_mean - rate - gammaln(y + 1)
         return Expansion(value, (y - rate)[None], rate[None, None])
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
-        check_counts(what, response, first)
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
+        check_counts(what, response, at)
 
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
         return np.log(response + 0.5)

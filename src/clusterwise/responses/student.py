@@ -98,7 +98,9 @@ class StudentT(AbstractGeneralised):
     def variance(self, constants: np.ndarray) -> np.ndarray:
         return np.exp(2 * constants[:, 0])
 
-    def check(self, what: str, response: np.ndarray, trials: np.ndarray | None, first: int) -> None:
+    def check(
+        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
+    ) -> None:
         pass
 
     def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:

@@ -26,10 +26,19 @@ class Source:
         Number of rows.
     total_weight
         Sum of their weights.
+    absent
+        (patterns, columns) of missing values, whose number rows then have behind their columns.
     """
 
-    def __init__(self, store: AbstractStore, n_rows: int, total_weight: float) -> None:
+    def __init__(
+        self,
+        store: AbstractStore,
+        n_rows: int,
+        total_weight: float,
+        absent: np.ndarray | None = None,
+    ) -> None:
         self._store = store
+        self._absent = absent
         self.n_rows = n_rows
         self.total_weight = total_weight
 
@@ -42,10 +51,14 @@ class Source:
         return RowBlock.from_packed(self._store.read(part))
 
     def unpacked(self, part: int) -> np.ndarray:
-        """Rows of one block with their weights (n, columns + 1)."""
+        """Rows of one block with their weights (n, columns + 1), NaN where values are missing."""
         packed = np.asarray(self._store.read(part))
         rows = packed.transpose(0, 2, 1).reshape(-1, packed.shape[1])
-        return rows[rows[:, 0] != 0]
+        rows = rows[rows[:, 0] != 0]
+        if self._absent is None:
+            return rows
+        lost = self._absent[rows[:, -2].astype(int)]
+        return np.column_stack([np.where(lost, np.nan, rows[:, :-2]), rows[:, -1]])
 
     def digest(self) -> str:
         """A number of all rows that tells whether two sources hold the same."""
