@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaincinv
@@ -123,7 +124,8 @@ def unconnected(rows: np.ndarray) -> np.ndarray:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, upper, order = qr(rows.T, mode="economic", pivoting=True)
+    factors: Any = qr(rows.T, mode="economic", pivoting=True)
+    _, upper, order = factors
     size = np.abs(np.diag(upper))
     rank = int((size > _ZERO * size[0]).sum())
     basis = order[:rank]

@@ -154,7 +154,7 @@ def draws_scores(fit: Fit) -> tuple[RowScores, float]:
     RowScores, float
         The scores, and the largest Pareto k, above 0.7 of which they are not to be trusted.
     """
-    from arviz_stats import loo
+    from arviz_stats.loo.loo import loo
 
     if fit.model.sample_weight is not None:
         raise OptionError(
