@@ -60,7 +60,9 @@ class Bootstrap:
     @cached_property
     def _used(self) -> pd.DataFrame:
         used = np.flatnonzero(~self.degenerate)
-        return self.replicates[self.replicates.index.get_level_values("replicate").isin(used)]
+        return self.replicates.loc[
+            self.replicates.index.get_level_values("replicate").isin(used), :
+        ]
 
     def _over_replicates(self, function: Callable[[Any], Any]) -> pd.DataFrame:
         return function(self._used.groupby(level="component"))
