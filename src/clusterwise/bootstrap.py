@@ -134,6 +134,11 @@ def bootstrap(
     weights = [source.unpacked(part)[:, -1] for part in range(source.n_blocks)]
     draw = _resampler(source, weights)
     if kind == "parametric":
+        if fit.missing.any():
+            raise OptionError(
+                "kind='parametric' draws complete rows, and values are missing; use "
+                "kind='nonparametric', whose rows lack what those of the data do."
+            )
         if any(np.any(own != 1) for own in weights):
             raise OptionError(
                 "kind='parametric' draws one response a row, and rows have a sample_weight; "

@@ -246,3 +246,8 @@ def test_files_have_missing_values_too(em, tmp_path, suffix):
     path = tmp_path / f"rows.{suffix}"
     getattr(DATA, f"to_{suffix}")(path, index=False)
     np.testing.assert_allclose(em.score_samples(path), em.score_samples(DATA), rtol=1e-10)
+
+
+def test_a_parametric_bootstrap_of_incomplete_rows_is_refused(em):
+    with pytest.raises(cw.OptionError, match=r"values are missing.*nonparametric"):
+        em.bootstrap(DATA, 2, kind="parametric")
