@@ -14,6 +14,7 @@ import pandas as pd
 
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
+from clusterwise.core.groups import first_rows, group_sizes
 from clusterwise.core.random import RandomState, as_generator
 from clusterwise.inference.errors import StandardErrors, beside
 from clusterwise.inference.estimates import Estimates
@@ -64,6 +65,8 @@ class Fit:
         for variational inference the evidence lower bound (for Gibbs, of its start).
     n_parameters : int
         Free parameters: weights, identified coefficients and dispersions.
+    n_groups : int or None
+        Groups of rows that share a cluster, where the model has them.
     n_rows : int
         Rows that were fitted.
     converged : bool
@@ -109,6 +112,7 @@ class Fit:
         self.objective = record.objective
         self.n_parameters = record.n_parameters
         self.n_rows = record.n_rows
+        self.n_groups = record.n_groups
         self.converged = record.converged
         self.n_iter = record.n_iter
         self.history = record.history
@@ -134,8 +138,11 @@ class Fit:
 
     @property
     def bic(self) -> float:
-        """Bayesian information criterion, smaller is better; rows count with their weight."""
-        penalty = self.n_parameters * np.log(self._record.total_weight)
+        """Bayesian information criterion, smaller is better.
+
+        Rows count with their weight; where those of a group share a cluster, groups count.
+        """
+        penalty = self.n_parameters * np.log(self._record.n_units)
         return float(penalty - 2 * self.log_likelihood)
 
     @property
@@ -222,8 +229,9 @@ class Fit:
             Standard errors of the fit, which then stand beside the estimates as "(se)".
         """
         best = self.restarts[self.restarts["chosen"]].iloc[0]
+        groups = "" if self.n_groups is None else f" in {self.n_groups} groups"
         facts = (
-            f"{self.n_rows} rows, log likelihood {self.log_likelihood:.6f}, "
+            f"{self.n_rows} rows{groups}, log likelihood {self.log_likelihood:.6f}, "
             f"{self.n_parameters} parameters, BIC {self.bic:.4f}, ICL {self.icl:.4f}",
             f"{self.engine}: {'converged' if self.converged else 'NOT converged'} after "
             f"{self.n_iter} iterations in {self.seconds:.2f} s; {best['reached']} of "
@@ -508,8 +516,12 @@ class Fit:
         """
         sampled = self._sampled
         mixture, _ = sampled.thinned(n_draws)
-        rows = self._all_rows(data)
-        return similarity(np.concatenate(list(sampled.memberships(mixture, rows)), axis=1))
+        rows, groups = self._all_rows(data), self._layout.group_columns
+        shares = np.concatenate(list(sampled.memberships(mixture, rows)), axis=1)
+        first = first_rows(groups, rows)
+        place = np.repeat(np.arange(len(first)), group_sizes(first, len(rows)))
+        place = self.reader.in_order(place, data)
+        return similarity(shares[:, first])[np.ix_(place, place)]
 
     def partition(
         self,
@@ -544,7 +556,8 @@ class Fit:
         Wade and Ghahramani (2018), Bayesian Analysis 13; Dahl, Johnson and Mueller (2022), JCGS 31.
         """
         rng = as_generator(random_state)
-        return self._sampled.partition(self._all_rows(data), loss, level, n_draws, rng)
+        found = self._sampled.partition(self._all_rows(data), loss, level, n_draws, rng)
+        return found.map(lambda labels: self.reader.in_order(labels, data))
 
     def _all_rows(self, data: Any) -> np.ndarray:
         return np.concatenate(list(self.reader.rows(data, response=True, regressors=True)))
@@ -599,7 +612,8 @@ class Fit:
         sampled = self._record.log_density is not None
         mixture = self._at_draws.mixture if sampled else self._expected
         rows = self.reader.rows(data, response=use_response, regressors=use_response)
-        return np.concatenate([mixture.responsibilities(block, parts) for block in rows])
+        found = np.concatenate([mixture.responsibilities(block, parts) for block in rows])
+        return self.reader.in_order(found, data)
 
     def assign(self, data: Any, use_response: bool = True) -> np.ndarray:
         """Most probable component of each row.
@@ -628,16 +642,18 @@ class Fit:
         -------
         numpy.ndarray
             (n,): log p(x, y) if covariates are modelled, else log p(y | x), on the data's scale;
-            the posterior predictive density where there is a posterior.
+            the posterior predictive density where there is a posterior. Where rows of a group
+            share a cluster, one value a group, in order of first appearance.
         """
         mixture = self._predictive
         parts = self.reader.blocks(response=True)
         rows = self.reader.rows(data, response=True, regressors=True)
-        scored = [
-            mixture.log_density(block, parts) - self._layout.log_scales(np.isnan(block))
-            for block in rows
-        ]
-        return np.concatenate(scored)
+        layout, found = self._layout, []
+        for block in rows:
+            first = first_rows(layout.group_columns, block)
+            scales = np.add.reduceat(layout.log_scales(np.isnan(block)), first)
+            found.append(mixture.log_density(block, parts)[first] - scales)
+        return np.concatenate(found)
 
     def predict(
         self,
@@ -694,7 +710,8 @@ class Fit:
             regressors=True,
             complete=(self._layout.parts[part].kind,),
         )
-        return self._predictive.predict(rows, part, question)
+        found = self._predictive.predict(rows, part, question)
+        return self.reader.in_order(found, data, axis=1 if kind == "sample" else 0)
 
     def simulate(
         self, n: int | None, random_state: RandomState = None, *, data: Any = None
@@ -725,7 +742,8 @@ class Fit:
             for i, response in enumerate(self.model.specification().responses)
         ]
         truth = estimated_truth(self._estimates, encoder.levels)
-        return simulate(responses, truth, n, as_generator(random_state), data, encoder)
+        rng, groups = as_generator(random_state), self.model.groups
+        return simulate(responses, truth, n, rng, data, encoder, groups)
 
     def _response_part(self, response: str | None) -> int:
         names = dict(self._layout.responses)

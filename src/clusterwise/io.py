@@ -80,11 +80,12 @@ _SPECIFICATIONS = {
 _NUMPYRO = "numpyro"
 _STATS = "sample_stats."
 # Of sampled fits; the rows, since what is asked of draws needs them.
-_DRAWN = ("log_density", "permutation", "rows")
+_DRAWN = ("log_density", "permutation", "rows", "row_order")
 _PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names", "shared")
 _SCALARS = (
     "engine",
     "n_rows",
+    "n_groups",
     "total_weight",
     "n_parameters",
     "log_likelihood",
@@ -294,6 +295,7 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
             )
             for part, form in zip(saved["parts"], forms, strict=True)
         ),
+        model.groups,
     )
     parts = tuple(
         RawPart(kind, tuple(terms), tuple(names), bool(shifted), *rest)
@@ -321,7 +323,9 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
         restarts=document["restarts"],
         optima=_parameters("optima", kinds, arrays) if "optima.0.0" in arrays else None,
         notes=tuple(document["notes"]),
-        **{name: document[name] for name in _SCALARS},
+        # Fits of earlier versions have no groups.
+        **{name: document[name] for name in _SCALARS if name != "n_groups"},
+        n_groups=document.get("n_groups"),
     )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from clusterwise.fit import Fit
     from clusterwise.record import FitRecord
 
-_LATER = {"groups": None, "coefficients": "independent"}
+_LATER = {"coefficients": "independent"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,11 @@ class Model:
         predictor of responses with a link.
     trials
         Column with the number of trials of a binomial response.
-    coefficients, groups
+    groups
+        Column whose rows of one value share one cluster, such as repeated measurements of a
+        person; of text, whole numbers or categories. `Fit.bic` counts groups then, and the rows
+        are held in memory.
+    coefficients
         Not supported by this version; anything but the default is an error.
     sample_weight
         Column, or expression of columns, with a weight of each row; zero leaves a row out.
@@ -230,7 +234,8 @@ class Model:
             return params.simulate(n, random_state, data=data)
         spec = self.specification(open_table(data).names if data is not None else ())
         truth = read_truth(spec, params)
-        return simulate(spec.responses, truth, n, as_generator(random_state), data)
+        rng = as_generator(random_state)
+        return simulate(spec.responses, truth, n, rng, data, groups=self.groups)
 
     def numpyro(self, data: Any) -> Callable[[], None]:
         """The model over these data as a NumPyro program, on the data's own scale.
@@ -283,6 +288,7 @@ class Model:
             offset=self.offset,
             trials=self.trials,
             shared=self.shared,
+            groups=self.groups,
             names=names,
         )
 

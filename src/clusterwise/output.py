@@ -57,6 +57,7 @@ def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:
             "engine": fit.engine,
             "seed": seed,
             "n_rows": fit.n_rows,
+            "n_groups": fit.n_groups,
             "n_components": fit.n_components,
             "converged": fit.converged,
             "n_iter": fit.n_iter,
@@ -179,8 +180,10 @@ def batches(fit: Fit, data: Any, *, response: bool) -> Iterator[pd.DataFrame]:
     left_out = ("weight",) if response else ("weight", "response:")
     designs = [name for name in encoder.designs if not name.startswith(left_out)]
     needed = dict.fromkeys(v for design in designs for v in encoder.variables(design))
-    first = 0
-    for frame in table.batches(list(needed), BLOCK_ROWS):
+    groups, first = fit.model.groups, 0
+    frames = table.batches([*needed, *([groups] if groups else [])], BLOCK_ROWS)
+    # Rows of a group may lie anywhere, and are asked about together.
+    for frame in frames if groups is None else [pd.concat(frames, ignore_index=True)]:
         for _ in fit.reader.rows(frame, response=response, regressors=True, first=first):
             pass
         yield frame

@@ -13,8 +13,10 @@ from clusterwise.assembly.build import make_block
 from clusterwise.assembly.layout import Layout, RawDesign
 from clusterwise.assembly.prepare import Prepared
 from clusterwise.assembly.units import Values, in_data_units, spread_in_data_units
+from clusterwise.core.arrays import constant
 from clusterwise.core.product import Product, ProductParameters
 from clusterwise.core.random import random_key
+from clusterwise.core.rows import Rows
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome
 from clusterwise.engines.relabelling import permute, reorder
@@ -39,7 +41,8 @@ class FitRecord:
     `posterior`, in the engine's own order, of which draws are made when they are asked for.
     `permutation[..., l]` is the sampler's label of component l. `rows` (m, columns + 1) are the
     standardised rows with their weights where there is a posterior: all of them up to `KEPT_ROWS`
-    (`rows_are_all`), else a sample. `optima`, leading with (optimum,), are the modes that
+    (`rows_are_all`), else a sample; `row_order` (n,) are the data's numbers of all rows where these
+    are sorted by `n_groups` groups. `optima`, leading with (optimum,), are the modes that
     `restarts` tells of; None in fits saved by version 0.1.
     """
 
@@ -54,9 +57,11 @@ class FitRecord:
     sample_stats: dict[str, np.ndarray]
     permutation: np.ndarray | None
     rows: np.ndarray | None
+    row_order: np.ndarray | None
     posterior: Any
     order: np.ndarray
     n_rows: int
+    n_groups: int | None
     total_weight: float
     n_parameters: int
     log_likelihood: float
@@ -74,6 +79,11 @@ class FitRecord:
     def n_components(self) -> int:
         """Number of components."""
         return self.order.size
+
+    @property
+    def n_units(self) -> float:
+        """How many have a cluster of their own: rows with their weights, or groups."""
+        return self.total_weight if self.n_groups is None else self.n_groups
 
     @property
     def rows_are_all(self) -> bool:
@@ -110,13 +120,15 @@ class FitRecord:
             sample_stats=self.sample_stats,
             permutation=self.permutation,
             rows=self.rows if self.rows_are_all else None,
+            row_order=self.row_order,
             why_no_rows=why,
         )
 
     @double_precision
     def predictive(self) -> tuple[Any, ...] | None:
         """A variational posterior's distribution of new rows, in standard units."""
-        if self.posterior is None or not self.block.exact:
+        # Of several rows at once the posterior has no closed form.
+        if self.posterior is None or not self.block.exact or self.n_groups is not None:
             return None
         return reorder(_predictive(self.posterior), self.order, axis=0)
 
@@ -156,7 +168,9 @@ class FitRecord:
         resp = point.responsibilities(rows, blocks)
         log_resp = np.log(np.maximum(resp, np.finfo(float).tiny))
         scales = self.layout.log_scales(np.isnan(rows))
-        log_density = weight @ (point.log_density(rows, blocks) - scales)
+        filled = np.nan_to_num(rows, nan=0.0)
+        once = np.asarray(self.block.once(Rows(constant(filled.T), constant(weight))))
+        log_density = once @ point.log_density(rows, blocks) - weight @ scales
         return replace(
             self,
             draws=draws,
@@ -164,7 +178,7 @@ class FitRecord:
             parameters=mean,
             moments=mean.moments(),
             log_likelihood=float(log_density),
-            entropy=float(-(weight @ (resp * log_resp).sum(axis=1))),
+            entropy=float(-(once @ (resp * log_resp).sum(axis=1))),
         )
 
 
@@ -211,7 +225,9 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         rows=_rows(prepared) if draws is not None or outcome.draws_from_posterior else None,
         posterior=outcome.posterior if outcome.draws_from_posterior else None,
         order=order,
+        row_order=None if prepared.grouping is None else prepared.grouping.order,
         n_rows=prepared.source.n_rows,
+        n_groups=None if prepared.grouping is None else prepared.grouping.n_groups,
         total_weight=total,
         n_parameters=assembled.n_parameters,
         log_likelihood=outcome.log_likelihood - shift,
@@ -225,7 +241,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         notes=(
             *prepared.notes,
             *data_notes(assembled),
-            *_notes(outcome, np.exp(weights[order]) * total, widest),
+            *_notes(outcome, np.exp(weights[order]) * prepared.n_units, widest),
             *boundary_notes(assembled, outcome, order),
         ),
         seconds=seconds,

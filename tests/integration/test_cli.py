@@ -305,7 +305,7 @@ BAD_FITS = {
     "family": (["y ~ x", "--family", "weibull"], ["family='weibull'", "gaussian"]),
     "weights": (["y ~ x", "--weights", "even"], ["even", "dirichlet"]),
     "shared": (["y ~ x", "--shared", "x"], ["shared='x'"]),
-    "groups": (["y ~ x", "--groups", "g"], ["groups='g'"]),
+    "groups": (["y ~ x", "--groups", "who"], ["who"]),
     "offset": (["y ~ x", "--offset", "x"], ["offset='x'"]),
     "trials": (["y ~ x", "--trials", "x"], ["trials='x'"]),
     "engine": (["y ~ x", "--engine", "hmc"], ["engine='hmc'", "'em'"]),

@@ -151,6 +151,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
             for kind, prior in spec.priors.items()
         },
         forms=spec.forms,
+        groups=spec.groups,
         rng=rng,
     )
     layout, gaps = prepared.layout, prepared.gaps

@@ -12,6 +12,7 @@ from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import Prepared
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.errors import OptionError
+from clusterwise.core.groups import first_rows, group_sizes
 from clusterwise.core.incomplete import Incomplete, Patterns
 from clusterwise.core.product import Product, ProductPosterior
 from clusterwise.covariates.density import AbstractDensity
@@ -44,6 +45,7 @@ class Specification(NamedTuple):
     sample_weight: str | None = None
     automatic: bool = False
     """Whether covariates are named only, and their kinds follow from the data."""
+    groups: str | None = None
 
     @property
     def forms(self) -> tuple[Any, ...]:
@@ -61,7 +63,14 @@ class Specification(NamedTuple):
 def make_block(layout: Layout) -> Product:
     """The model as one block over a layout's columns: weights first, then the parts."""
     parts = tuple(part.form.block(part.columns) for part in layout.parts)
-    return Product((MixingWeights(), *parts), layout.n_columns)
+    return _product(layout, *parts)
+
+
+def _product(layout: Layout, *parts: Any) -> Product:
+    """Parts with mixing weights, which count rows, or groups of them."""
+    groups = layout.group_columns
+    weights = MixingWeights() if groups is None else MixingWeights((groups.unit,))
+    return Product((weights, *parts), layout.n_columns, groups)
 
 
 def to_data_units(layout: Layout, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -174,7 +183,9 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         n_components=spec.n_components,
         source=prepared.source,
         sample=prepared.sample,
-        start_data=StartData(_comparable(layout, rows, features), regressions),
+        start_data=StartData(
+            _comparable(layout, rows, features), regressions, _group_numbers(layout, rows)
+        ),
         joint=joint,
         degeneracy=_degeneracy(prepared),
         free_prior=make_free_prior(spec, layout, prepared.typical_gram, prior),
@@ -186,6 +197,12 @@ def _over_gaps(block: Product, prepared: Prepared) -> AbstractBlock:
     if not prepared.packing.numbered:
         return block
     return Incomplete(block, Patterns.of(block, prepared.packing.absent))
+
+
+def _group_numbers(layout: Layout, rows: np.ndarray) -> np.ndarray:
+    """For every row (n,) the number of its group, which without groups is the row's own."""
+    first = first_rows(layout.group_columns, rows)
+    return np.repeat(np.arange(len(first)), group_sizes(first, len(rows)))
 
 
 def _working(part: Part, rows: np.ndarray) -> np.ndarray:
@@ -250,7 +267,7 @@ def _joint(
     spec: Specification, prepared: Prepared, features: list[int]
 ) -> tuple[AbstractBlock, ProductPosterior]:
     """A Gaussian density of all columns, in the same rows."""
-    gram, n_columns = prepared.typical_gram, prepared.layout.n_columns
+    gram = prepared.typical_gram
     index = np.asarray((0, *features), int)
     size = len(features)
     frame = LinearFrame(
@@ -263,5 +280,5 @@ def _joint(
     )
     density = linear_prior(frame, LinearOptions("all columns", "full", False, None), "default")
     weights = Dirichlet().prior(spec.n_components, flat=False)
-    block = Product((MixingWeights(), LinearGaussian((0,), tuple(features))), n_columns)
+    block = _product(prepared.layout, LinearGaussian((0,), tuple(features)))
     return _over_gaps(block, prepared), ProductPosterior((weights, density))

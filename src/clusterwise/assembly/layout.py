@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clusterwise.core.groups import GroupColumns
 from clusterwise.frames.encoder import Encoder
 from clusterwise.regression.columns import PartColumns
 
@@ -112,17 +113,26 @@ class Column(NamedTuple):
 class Layout:
     """Raw columns (named, unique), standardised columns, and the parts made of them.
 
-    The first standardised column is the constant 1.
+    The first standardised column is the constant 1. `groups` is the data's column whose rows of
+    one value share a cluster; two more columns then come last.
     """
 
     raw_names: tuple[str, ...]
     columns: tuple[Column, ...]
     parts: tuple[Part, ...]
+    groups: str | None = None
 
     @property
     def n_columns(self) -> int:
-        """Standardised columns and the constant."""
-        return len(self.columns) + 1
+        """Standardised columns, the constant, and those of groups."""
+        return len(self.columns) + (1 if self.groups is None else 3)
+
+    @property
+    def group_columns(self) -> GroupColumns | None:
+        """The columns of groups."""
+        if self.groups is None:
+            return None
+        return GroupColumns(self.n_columns - 2, self.n_columns - 1)
 
     @property
     def responses(self) -> list[tuple[str, int]]:
@@ -150,9 +160,8 @@ class Layout:
         return [i for i in self.densities if self.parts[i].parameter_names]
 
     def standardise(self, raw: np.ndarray) -> np.ndarray:
-        """Rows (n, columns) with the constant in front, from raw rows."""
-        rows = np.empty((raw.shape[0], self.n_columns))
-        rows[:, 0] = 1.0
+        """Rows (n, columns) with the constant in front, from raw rows; each a group by itself."""
+        rows = np.ones((raw.shape[0], self.n_columns))
         for i, column in enumerate(self.columns, start=1):
             rows[:, i] = (raw[:, column.raw] - column.shift) / column.scale
         return rows
@@ -326,6 +335,7 @@ def make_layout(
     moments: RawMoments,
     common_scale: Mapping[str, bool],
     forms: Sequence[Any],
+    groups: str | None = None,
 ) -> Layout:
     """Decide on shifts and scales; every column is kept for now."""
     columns: list[Column] = []
@@ -371,7 +381,7 @@ def make_layout(
                 form,
             )
         )
-    return Layout(design.names, tuple(columns), tuple(parts))
+    return Layout(design.names, tuple(columns), tuple(parts), groups)
 
 
 def independent_columns(gram: np.ndarray) -> list[int]:

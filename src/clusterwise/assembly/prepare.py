@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
+from clusterwise.assembly.grouping import (
+    Grouping,
+    check_ids,
+    choose_rows,
+    group_rows,
+    marked,
+    pack,
+)
 from clusterwise.assembly.layout import (
     Layout,
     Part,
@@ -28,7 +37,7 @@ from clusterwise.assembly.missing import (
     pooled_gram,
 )
 from clusterwise.core.errors import DataError, OptionError
-from clusterwise.core.rows import BLOCK_ROWS, CHUNK_ROWS, block_shape, pack_rows
+from clusterwise.core.rows import BLOCK_ROWS, CHUNK_ROWS, block_shape
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
 from clusterwise.responses.generalised import check_counts
@@ -62,6 +71,12 @@ class Prepared(NamedTuple):
     log_scale: float
     """What standardising adds to the log density of all rows."""
     notes: tuple[str, ...]
+    grouping: Grouping | None = None
+
+    @property
+    def n_units(self) -> float:
+        """How many have a cluster of their own: rows with their weights, or groups."""
+        return self.source.total_weight if self.grouping is None else self.grouping.n_groups
 
 
 def prepare(
@@ -73,9 +88,12 @@ def prepare(
     common_scale: Mapping[str, bool],
     keep_aliased: Mapping[str, bool],
     forms: Sequence[Any],
+    groups: str | None,
     rng: np.random.Generator,
 ) -> Prepared:
     """Encode and standardise all rows, by way of the disk where the table is a large file.
+
+    Rows that share clusters are sorted, in memory.
 
     Parameters
     ----------
@@ -84,38 +102,53 @@ def prepare(
         its prior identifies coefficients that the data do not.
     forms
         For each part what the user said of it, a family or a density.
+    groups
+        The table's column whose rows of one value share a cluster.
     """
-    on_disk = table.is_file and encoder.n_rows > BLOCK_ROWS
+    on_disk = table.is_file and encoder.n_rows > BLOCK_ROWS and groups is None
     raw_store: AbstractStore = DiskStore() if on_disk else MemoryStore()
-    encoded = _encode(table, encoder, design, n_components, forms, raw_store)
+    encoded = _encode(table, encoder, design, n_components, forms, raw_store, groups)
     moments, gaps, total_weight = encoded.moments, encoded.gaps, encoded.weight
-    layout = make_layout(design, moments, common_scale, forms)
+    layout = make_layout(design, moments, common_scale, forms, groups)
     absent = of_layout(layout, gaps.absent)
     packing = Packing(absent)
     n_rows = encoder.n_rows
-    chosen = np.arange(n_rows)
-    if n_rows > SAMPLE_ROWS:
-        chosen = np.sort(rng.choice(n_rows, SAMPLE_ROWS, replace=False))
+    grouping = numbers = None
+    if groups is not None:
+        raw = np.concatenate([np.asarray(raw_store.read(i)) for i in range(len(raw_store))])
+        grouping = group_rows(encoded.ids, raw[:, -1])
+        if n_components > grouping.n_groups:
+            raise OptionError(
+                f"n_components={n_components} is above the number of groups: {groups!r} has "
+                f"{grouping.n_groups} values; ask for fewer clusters."
+            )
+        numbers, raw_store = grouping.numbers, MemoryStore()
+        raw_store.append(raw[grouping.order])
+    chosen = choose_rows(n_rows, SAMPLE_ROWS, grouping, rng)
     store: AbstractStore = DiskStore() if on_disk else MemoryStore()
     grams = np.zeros((len(absent), layout.n_columns, layout.n_columns))
-    sample = []
+    sample, first = [], 0
     for part in range(len(raw_store)):
         raw = np.asarray(raw_store.read(part))
         rows, number, weight = layout.standardise(raw[:, :-2]), raw[:, -2].astype(int), raw[:, -1]
+        inside = chosen[(chosen >= first) & (chosen < first + len(rows))] - first
+        sample.append(np.column_stack([rows, number, weight])[inside])
+        first += len(rows)
+        rows = marked(layout, rows, weight, numbers)
         grams += grams_by_pattern(rows, weight, number, len(absent))
-        inside = chosen[(chosen >= part * BLOCK_ROWS) & (chosen < part * BLOCK_ROWS + len(rows))]
-        sample.append(np.column_stack([rows, number, weight])[inside - part * BLOCK_ROWS])
-        packed = pack_rows(packing.packed(rows, number), weight)
-        store.append(packed if on_disk else jnp.asarray(packed))
+        for packed in pack(layout, packing.packed(rows, number), weight):
+            store.append(packed if on_disk else jnp.asarray(packed))
     gram = pooled_gram(grams, absent)
-    source = Source(store, n_rows, total_weight, packing.table)
+    largest = 1 if grouping is None else grouping.largest
+    source = Source(store, n_rows, total_weight, packing.table, largest)
     sampled = np.concatenate(sample)
+    marked(layout, sampled[:, :-2], sampled[:, -1], None if numbers is None else numbers[chosen])
     layout, dropped = _drop_aliased(layout, gram, moments, keep_aliased)
     typical, far = _typical_gram(layout, gram, sampled, moments, absent)
     return Prepared(
         layout=layout,
         source=source,
-        sample=_sample_source(source, sampled, packing),
+        sample=_sample_source(layout, source, sampled, packing),
         sample_rows=sampled[:, :-2],
         filled_rows=nearest_filled(sampled[:, :-2], rng),
         sample_weight=sampled[:, -1],
@@ -125,6 +158,7 @@ def prepare(
         silent=encoded.silent,
         log_scale=float(grams[:, 0, 0] @ layout.log_scales(absent)),
         notes=(*dropped, *far),
+        grouping=grouping,
     )
 
 
@@ -135,6 +169,8 @@ class _Encoded(NamedTuple):
     gaps: Gaps
     weight: float
     silent: int
+    ids: list[pd.Series]
+    """What tells the groups of rows, where there are any."""
 
 
 def _encode(
@@ -144,14 +180,17 @@ def _encode(
     n_components: int,
     forms: Sequence[Any],
     store: AbstractStore,
+    groups: str | None,
 ) -> _Encoded:
     """Keep raw rows with the numbers of their patterns and their weight, and their moments."""
-    names = tuple(dict.fromkeys(v for d in encoder.designs for v in encoder.variables(d)))
+    names = dict.fromkeys(v for d in encoder.designs for v in encoder.variables(d))
+    names |= {} if groups is None else {groups: None}
     moments, gaps = RawMoments(len(design.names)), Gaps(len(design.names))
     modelled = [design.names.index(name) for part in design.parts for name in part.names]
+    ids: list[pd.Series] = []
     distinct: set[bytes] = set()
     first, silent, total = 0, 0, 0.0
-    for frame in table.batches(names, BLOCK_ROWS):
+    for frame in table.batches(tuple(names), BLOCK_ROWS):
         arrays = encoder.encode(frame, incomplete=incomplete(encoder.designs), first_row=first)
         raw = raw_rows(encoder, design, arrays, len(frame))
         weight = arrays[WEIGHT][:, 0] if WEIGHT in arrays else np.ones(len(frame))
@@ -166,6 +205,9 @@ def _encode(
         if len(distinct) < n_components:
             distinct |= {row.tobytes() for row in np.unique(raw[weight > 0], axis=0)[:n_components]}
         store.append(np.column_stack([raw, number, weight]))
+        if groups is not None:
+            ids.append(cast(pd.Series, frame[groups]))
+            check_ids(ids[-1], groups, first)
         first += len(frame)
     if not total and not silent:
         raise DataError("All rows have sample_weight 0; at least some must be positive.")
@@ -175,7 +217,7 @@ def _encode(
             f"n_components={n_components} is above the number of distinct rows, {len(distinct)}; "
             "ask for fewer clusters."
         )
-    return _Encoded(moments, gaps, total, silent)
+    return _Encoded(moments, gaps, total, silent, ids)
 
 
 def incomplete(designs: Iterable[str]) -> set[str]:
@@ -320,7 +362,8 @@ def _typical_gram(
             named.append(layout.raw_names[column.raw])
     if not named:
         return gram, ()
-    near = ~(np.abs(rows - middle) > reach).any(axis=1) & (weight > 0)
+    of_data = slice(1 + len(layout.columns))
+    near = ~(np.abs(rows - middle) > reach)[:, of_data].any(axis=1) & (weight > 0)
     trimmed = pooled_gram(
         grams_by_pattern(rows[near], weight[near], number[near], len(absent)), absent
     )
@@ -335,7 +378,7 @@ def _typical_gram(
     return (trimmed if usable else gram), (note,)
 
 
-def _sample_source(source: Source, sampled: np.ndarray, packing: Packing) -> Source:
+def _sample_source(layout: Layout, source: Source, sampled: np.ndarray, packing: Packing) -> Source:
     """The sample as rows of its own; all rows where there are few.
 
     Where all rows are one block it has that block's shape, so that one program serves both.
@@ -344,6 +387,7 @@ def _sample_source(source: Source, sampled: np.ndarray, packing: Packing) -> Sou
         return source
     store = MemoryStore()
     shape = block_shape(source.n_rows if source.n_blocks == 1 else len(sampled))
-    packed = packing.packed(sampled[:, :-2], sampled[:, -2])
-    store.append(jnp.asarray(pack_rows(packed, sampled[:, -1], shape)))
+    rows = packing.packed(sampled[:, :-2], sampled[:, -2])
+    (packed,) = pack(layout, rows, sampled[:, -1], shape)
+    store.append(jnp.asarray(packed))
     return Source(store, len(sampled), float(sampled[:, -1].sum()), packing.table)

@@ -37,13 +37,16 @@ def specify(
     offset: str | None,
     trials: str | None,
     shared: str | None,
+    groups: str | None = None,
     names: Sequence[str],
 ) -> Specification:
     """Resolve the arguments of a `Model`.
 
     Parameters
     ----------
-    formula, family, n_components, covariates, weights, prior, sample_weight, offset, trials, shared
+    formula, family, n_components, covariates, weights, prior, sample_weight
+        As for `Model`.
+    offset, trials, shared, groups
         As for `Model`.
     names
         Columns that "." in a formula stands for.
@@ -69,6 +72,7 @@ def specify(
         flat,
         sample_weight,
         automatic,
+        groups,
     )
 
 

@@ -48,9 +48,7 @@ Weights = Annotated[str, typer.Option(help="dirichlet, dirichlet_process or pitm
 Shared = Annotated[
     str | None, typer.Option(help='Terms with one coefficient for all clusters: "x2".')
 ]
-Groups = Annotated[
-    str | None, typer.Option(help="Not in this version: column whose rows share a cluster.")
-]
+Groups = Annotated[str | None, typer.Option(help="Column whose rows of one value share a cluster.")]
 Offset = Annotated[
     str | None, typer.Option(help='Column or expression to add to the predictor: "log(hours)".')
 ]

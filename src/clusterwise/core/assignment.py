@@ -24,22 +24,22 @@ def soft_totals(block: AbstractBlock, moments: Any, rows: Rows) -> Totals:
     """Assign the rows of one chunk softly."""
     log_density, resp = log_sum_exp(block.score(moments, rows))
     statistics = block.statistics(moments, rows, resp * rows.weight)
-    return Totals(jnp.sum(rows.weight * log_density), statistics)
+    return Totals(jnp.sum(block.once(rows) * log_density), statistics)
 
 
 def drawn_totals(
     block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray, at: Any = None
 ) -> Totals:
-    """Draw a cluster for each row, chunk by chunk; count at `moments`, or at those of `at`."""
+    """Draw a cluster for each unit, chunk by chunk; count at `moments`, or at those of `at`."""
 
     def chunk(i: Array, part: Rows) -> Totals:
         log_density, resp = log_sum_exp(block.score(moments, part))
         uniform = jax.random.uniform(jax.random.fold_in(key, i), part.weight.shape)
-        # Inverse distribution function: one uniform number a row.
-        below = (jnp.cumsum(resp, axis=0)[:-1] <= uniform).sum(axis=0)
+        # Inverse distribution function: one uniform number a unit.
+        below = (jnp.cumsum(resp, axis=0)[:-1] <= block.of_unit(part, uniform)).sum(axis=0)
         drawn = (below == jnp.arange(resp.shape[0])[:, None]).astype(resp.dtype)
         fill_key = jax.random.fold_in(jax.random.fold_in(key, i), 1)
         statistics = block.drawn_statistics(moments, part, drawn * part.weight, fill_key, at)
-        return Totals(jnp.sum(part.weight * log_density), statistics)
+        return Totals(jnp.sum(block.once(part) * log_density), statistics)
 
     return fold_chunks(chunk, rows)

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from clusterwise.core.rows import RowBlock, Rows
 
@@ -100,11 +100,30 @@ class AbstractPosterior(eqx.Module):
 
 
 class AbstractBlock(eqx.Module):
-    """One part of a model over K clusters."""
+    """One part of a model over K clusters.
+
+    The unit that has a cluster is a row, or a group of adjacent rows.
+    """
 
     @abstractmethod
     def score(self, moments: Any, rows: Rows) -> Float[Array, "k rows"]:
-        """Expected log density of each row under each cluster; exact at a point."""
+        """Expected log density of each row's unit under each cluster; exact at a point."""
+
+    @abstractmethod
+    def once(self, rows: Rows) -> Float[Array, " rows"]:
+        """Weights with which the log densities of rows add up: one for each group."""
+
+    @abstractmethod
+    def of_unit(self, rows: Rows, given: Float[Array, " rows"]) -> Float[Array, " rows"]:
+        """One of the numbers that are given for rows for each unit, at all of its rows."""
+
+    @abstractmethod
+    def together(self, rows: RowBlock, order: Int[Array, " slots"]) -> Int[Array, " slots"]:
+        """The order of a block's slots changed so that units are whole."""
+
+    @abstractmethod
+    def ended(self, rows: Rows) -> Bool[Array, " rows"]:
+        """Whether the unit of each of successive rows has surely ended with them."""
 
     @abstractmethod
     def statistics(self, moments: Any, rows: Rows, resp: Float[Array, "k rows"]) -> Statistics:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from clusterwise.core.arrays import constant
 from clusterwise.core.assignment import drawn_totals
@@ -263,7 +263,20 @@ class Incomplete(AbstractBlock):
         for i, own, factor in self._forms(moments):
             square = jnp.sum(jnp.square(factor @ filled), axis=1)
             total += jnp.where(enters[i], own[:, None] - 0.5 * square, 0.0)
-        return total
+        groups = self.product.groups
+        return total if groups is None else groups.totals(rows.values, total)
+
+    def once(self, rows: Rows) -> Float[Array, " rows"]:
+        return self.product.once(rows)
+
+    def of_unit(self, rows: Rows, given: Float[Array, " rows"]) -> Float[Array, " rows"]:
+        return self.product.of_unit(rows, given)
+
+    def together(self, rows: RowBlock, order: Int[Array, " slots"]) -> Int[Array, " slots"]:
+        return self.product.together(rows, order)
+
+    def ended(self, rows: Rows) -> Bool[Array, " rows"]:
+        return self.product.ended(rows)
 
     def statistics(
         self, moments: tuple[Any, ...], rows: Rows, resp: Float[Array, "k rows"]

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from clusterwise.core.assignment import drawn_totals
 from clusterwise.core.block import (
@@ -30,6 +30,7 @@ from clusterwise.core.block import (
     Statistics,
     Totals,
 )
+from clusterwise.core.groups import GroupColumns
 from clusterwise.core.rows import RowBlock, Rows
 
 _FEW_COLUMNS = 16
@@ -237,11 +238,13 @@ class Product(AbstractBlock):
 
     Statistics are a tuple: the packed Gram matrix of the columns of all quadratic blocks, the sums
     of those columns of linear blocks that are not among them, then those of each block with sites.
-    The first block is that of the weights.
+    The first block is that of the weights. Where rows come in `groups` that share a cluster, the
+    score of a row is that of its group.
     """
 
     blocks: tuple[AbstractLinearBlock | AbstractQuadraticBlock | AbstractSitedBlock, ...]
     n_columns: int = eqx.field(static=True)
+    groups: GroupColumns | None = eqx.field(static=True, default=None)
 
     @property
     def exact(self) -> bool:
@@ -313,7 +316,21 @@ class Product(AbstractBlock):
             total += self.linear(moments)[:, columns] @ rows.values[columns]
         for i, block in self._sited:
             total += block.score(moments[i], rows.values)
-        return total
+        return total if self.groups is None else self.groups.totals(rows.values, total)
+
+    def once(self, rows: Rows) -> Float[Array, " rows"]:
+        return rows.weight if self.groups is None else self.groups.once(rows)
+
+    def of_unit(self, rows: Rows, given: Float[Array, " rows"]) -> Float[Array, " rows"]:
+        return given if self.groups is None else self.groups.of_first(rows.values, given)
+
+    def together(self, rows: RowBlock, order: Int[Array, " slots"]) -> Int[Array, " slots"]:
+        return order if self.groups is None else self.groups.together(rows, order)
+
+    def ended(self, rows: Rows) -> Bool[Array, " rows"]:
+        if self.groups is None:
+            return jnp.ones(rows.weight.shape, bool)
+        return self.groups.ended(rows.values)
 
     def statistics(
         self, moments: tuple[Any, ...], rows: Rows, resp: Float[Array, "k rows"]

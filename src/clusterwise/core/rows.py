@@ -45,6 +45,10 @@ class RowBlock(NamedTuple):
         """Columns of a row."""
         return self.packed.shape[1] - 1
 
+    def taken(self) -> np.ndarray:
+        """(slots,) whether each slot holds a row, which has the constant 1, or padding."""
+        return np.asarray(self.packed)[:, 0].ravel() != 0
+
     def chunk(self, i: Int[Array, ""] | int) -> Rows:
         """The rows of one chunk."""
         part = self.packed[i]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
+from clusterwise.core.arrays import constant
+from clusterwise.core.block import AbstractBlock
 from clusterwise.core.errors import OptionError
 from clusterwise.core.random import random_key
-from clusterwise.core.rows import RowBlock
+from clusterwise.core.rows import RowBlock, Rows
 from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import Progress
 from clusterwise.engines.chains import Chains, Draws
@@ -92,7 +95,7 @@ class Gibbs(AbstractSampler):
         check_at_least(self, num_warmup=0, num_samples=1, num_chains=1, n_init=1)
 
     def check_rows(self, problem: Problem) -> None:
-        if any(problem.source.map(_has_other_weights)):
+        if any(problem.source.map(partial(_has_other_weights, problem.block))):
             raise OptionError(
                 "engine='gibbs' draws one cluster for a row, so that sample_weight may be 0 or 1 "
                 "only; repeat rows instead, or use engine='nuts', 'vi' or 'em'."
@@ -177,6 +180,7 @@ def _moments(posterior: Any) -> Any:
     return posterior.moments()
 
 
-def _has_other_weights(rows: RowBlock) -> bool:
-    weight = np.asarray(rows.packed)[:, -1]
+def _has_other_weights(block: AbstractBlock, rows: RowBlock) -> bool:
+    packed = constant(np.moveaxis(np.asarray(rows.packed), 1, 0))
+    weight = block.once(Rows(packed[:-1], packed[-1]))
     return not bool(np.isin(weight, (0.0, 1.0)).all())

@@ -160,12 +160,14 @@ def _run_starts(
 ) -> list[_Run]:
     block, prior = model or (problem.block, problem.prior)
     rows = problem.sample.block(0)
-    n_slots = rows.packed.shape[0] * rows.packed.shape[2]
+    taken = rows.taken()
     done = 0
 
     def run(start: Start) -> _Run:
         nonlocal done
-        given = start.spread(problem.n_components, n_slots)
+        given = np.zeros((problem.n_components, taken.size))
+        # Where rows of a group were given different clusters, it starts in part in each.
+        given[:, taken] = problem.start_data.averaged(start.resp(problem.n_components)).T
         posterior = start_program(block, prior, rows, given)
         result = run_source(
             projection,
@@ -215,7 +217,7 @@ def _joint_starts(problem: Problem, rng: np.random.Generator) -> list[Start]:
     found = []
     for run in _group(runs, tolerance)[:_FINALISTS]:
         score = np.asarray(score_program(problem.joint[0], run.moments, rows))
-        labels = score.argmax(axis=1).ravel()[: problem.start_data.n_rows]
+        labels = score.argmax(axis=1).ravel()[rows.taken()]
         found.append(Start("joint density", labels))
     return found
 

@@ -23,19 +23,33 @@ class StartData(NamedTuple):
     """A sample of rows in standard units.
 
     `features` are all numeric columns without the constant; `regressions` pairs of regressors,
-    the constant among them, and responses; `response` the responses side by side.
+    the constant among them, and responses; `response` the responses side by side. `groups` are the
+    numbers (n,) of the groups that share a cluster, ascending from zero.
     """
 
     features: np.ndarray
     regressions: Regressions
+    groups: np.ndarray
 
     @property
     def n_rows(self) -> int:
         return self.features.shape[0]
 
     @property
+    def n_groups(self) -> int:
+        return int(self.groups[-1]) + 1
+
+    @property
     def response(self) -> np.ndarray:
         return np.concatenate([y for _, y in self.regressions], axis=1)
+
+    def averaged(self, values: np.ndarray) -> np.ndarray:
+        """Means (n, ...) of values (n, ...) over each row's group."""
+        if self.n_groups == self.n_rows:
+            return values
+        first = np.searchsorted(self.groups, np.arange(self.n_groups))
+        sizes = np.bincount(self.groups).reshape(-1, *(1,) * (values.ndim - 1))
+        return (np.add.reduceat(values, first) / sizes)[self.groups]
 
 
 class Start(NamedTuple):
@@ -47,17 +61,19 @@ class Start(NamedTuple):
     recipe: str
     memberships: np.ndarray
 
-    def spread(self, n_components: int, n_slots: int) -> np.ndarray:
-        """Probabilities (k, slots), those of slots beyond the rows being zero."""
+    def resp(self, n_components: int) -> np.ndarray:
+        """Probabilities (n, k)."""
         given = self.memberships
-        resp = given if given.ndim == 2 else np.eye(n_components)[given]
-        return np.pad(resp.T, ((0, 0), (0, n_slots - len(resp))))
+        return given if given.ndim == 2 else np.eye(n_components)[given]
 
 
 def portfolio(
     data: StartData, n_components: int, n_starts: int, rng: np.random.Generator
 ) -> list[Start]:
     """Starts from each recipe in turn, most promising first.
+
+    Rows of one group have one label: k-means sees group means, and regressions are close to groups
+    by the average squared residual.
 
     Parameters
     ----------
@@ -70,16 +86,19 @@ def portfolio(
     rng
         Source of randomness.
     """
-    if n_components == 1 or data.n_rows <= n_components:
-        return [Start("rows in turn", np.arange(data.n_rows) % n_components)]
+    if n_components == 1 or data.n_groups <= n_components:
+        return [Start("rows in turn", data.groups % n_components)]
     recipes: list[tuple[str, Callable[[], Labels]]] = [
-        ("k-means", lambda: _k_means(data.features, n_components, rng)),
-        ("random", lambda: rng.integers(n_components, size=data.n_rows)),
+        ("k-means", lambda: _k_means(data.averaged(data.features), n_components, rng)),
+        ("random", lambda: rng.integers(n_components, size=data.n_groups)[data.groups]),
     ]
     if data.regressions:
-        seeded = ("residuals", lambda: _residual_seeding(data.regressions, n_components, rng))
-        peeled = ("peeling", lambda: _peeling(data.regressions, n_components, rng))
-        response = ("response", lambda: _k_means(data.response, n_components, rng))
+        seeded = ("residuals", lambda: _residual_seeding(data, n_components, rng))
+        peeled = ("peeling", lambda: _peeling(data, n_components, rng))
+        response = (
+            "response",
+            lambda: _k_means(data.averaged(data.response), n_components, rng),
+        )
         k_means, random = recipes
         recipes = [seeded, k_means, peeled, random, seeded, response, peeled, random]
     return [
@@ -100,53 +119,63 @@ def _k_means(features: np.ndarray, k: int, rng: np.random.Generator) -> Labels:
     return labels
 
 
-def _residual_seeding(regressions: Regressions, k: int, rng: np.random.Generator) -> Labels:
+def _residual_seeding(data: StartData, k: int, rng: np.random.Generator) -> Labels:
     """One regression after the other, each through rows that those before explain worst."""
-    n = regressions[0][0].shape[0]
+    n = data.n_rows
     errors = np.full((k, n), np.inf)
     for j in range(k):
         nearest = errors.min(axis=0)
-        unexplained = np.argsort(-nearest)[: max(_size(regressions), int(n * (k - j) / k))]
+        unexplained = np.argsort(-nearest)[: max(_size(data), int(n * (k - j) / k))]
         share = 0.8 / (k - j)
-        errors[j], _ = _closest_regression(regressions, unexplained, share, rng)
+        errors[j], _ = _closest_regression(data, unexplained, share, rng)
     return errors.argmin(axis=0)
 
 
-def _peeling(regressions: Regressions, k: int, rng: np.random.Generator) -> Labels:
+def _peeling(data: StartData, k: int, rng: np.random.Generator) -> Labels:
     """One regression after the other, each taking the rows close to it away."""
-    n = regressions[0][0].shape[0]
+    n = data.n_rows
     labels = np.full(n, k - 1)
     remaining = np.arange(n)
     for j in range(k - 1):
-        if remaining.size < _size(regressions):
+        if remaining.size < _size(data):
             break
         share = rng.uniform(0.4, 0.9) / (k - j)
-        error, reach = _closest_regression(regressions, remaining, share, rng)
+        error, reach = _closest_regression(data, remaining, share, rng)
         close = error[remaining] <= 4 * reach
         labels[remaining[close]] = j
         remaining = remaining[~close]
     return labels
 
 
-def _size(regressions: Regressions) -> int:
+def _size(data: StartData) -> int:
     """Rows in an elemental subset."""
-    return max(x.shape[1] for x, _ in regressions) + 1
+    return max(x.shape[1] for x, _ in data.regressions) + 1
 
 
 def _closest_regression(
-    regressions: Regressions, rows: np.ndarray, share: float, rng: np.random.Generator
+    data: StartData, rows: np.ndarray, share: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """Squared residuals of the elemental fit (Hawkins 1993) that is closest to a share of rows.
 
     The second result is the largest squared residual in that share.
     """
-    size = min(_size(regressions), rows.size)
-    subsets = np.stack([rng.choice(rows, size=size, replace=False) for _ in range(_SUBSETS)])
-    error = np.sum([_subset_errors(x, y, subsets) for x, y in regressions], axis=0)
+    size = min(_size(data), rows.size)
+    subsets = np.stack([_subset(data, rows, size, rng) for _ in range(_SUBSETS)])
+    error = np.sum([_subset_errors(x, y, subsets) for x, y in data.regressions], axis=0)
+    error = data.averaged(error.T).T
     count = min(max(size, int(share * rows.size)), rows.size)
     ranked = np.partition(error[:, rows], count - 1, axis=1)
     best = int(np.argmin(ranked[:, :count].sum(axis=1)))
     return error[best], float(ranked[best, count - 1])
+
+
+def _subset(data: StartData, rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Some of the rows, from one group first: those have one cluster."""
+    chosen = rng.choice(rows, size=size, replace=False)
+    if data.n_groups == data.n_rows:
+        return chosen
+    together = rng.permutation(rows[data.groups[rows] == data.groups[chosen[0]]])[:size]
+    return np.array(list(dict.fromkeys([*together, *chosen]))[:size])
 
 
 def _subset_errors(x: np.ndarray, y: np.ndarray, subsets: np.ndarray) -> np.ndarray:

@@ -30,8 +30,9 @@ def assignment(block: AbstractBlock, moments: Any, rows: RowBlock) -> tuple[Tota
         score = block.score(moments, part)
         log_density, resp = log_sum_exp(score)
         statistics = block.statistics(moments, part, resp * part.weight)
-        entropy = part.weight * (log_density - jnp.sum(resp * score, axis=0))
-        return Totals(jnp.sum(part.weight * log_density), statistics), jnp.sum(entropy)
+        once = block.once(part)
+        entropy = once * (log_density - jnp.sum(resp * score, axis=0))
+        return Totals(jnp.sum(once * log_density), statistics), jnp.sum(entropy)
 
     return fold_chunks(chunk, rows)
 

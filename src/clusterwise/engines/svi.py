@@ -54,16 +54,18 @@ def _stream_block(
     slots = rows.used * size
     order = jax.random.permutation(key, chunks * size)
     # Slots without rows go last, and batches made of them alone are not visited.
-    order = order[jnp.argsort(order >= slots, stable=True)]
-    batches = -(-slots // batch_size)
+    order = block.together(rows, order[jnp.argsort(order >= slots, stable=True)])
+    last = chunks * size - batch_size
 
-    def batch(i: Array, carry: tuple[_Stream, Array]) -> tuple[_Stream, Array]:
-        now, objective = carry
-        start = jnp.minimum(i * batch_size, chunks * size - batch_size)
+    def batch(carry: tuple[_Stream, Array, Array]) -> tuple[_Stream, Array, Array]:
+        now, objective, done = carry
+        start = jnp.minimum(done, last)
         chosen = lax.dynamic_slice_in_dim(order, start, batch_size)
         part = rows.packed[chosen // size, :, chosen % size].T
         # The last batch reaches back over rows that the one before has had.
-        fresh = start + jnp.arange(batch_size) >= i * batch_size
+        fresh = start + jnp.arange(batch_size) >= done
+        # A group that may go on after the batch is left to the next one.
+        fresh &= block.ended(Rows(part[:-1], part[-1])) | (start == last)
         weight = part[-1] * fresh
         totals = soft_totals(block, now.posterior.moments(), Rows(part[:-1], weight))
         scale = total_weight / jnp.maximum(weight.sum(), 1e-300)
@@ -74,9 +76,12 @@ def _stream_block(
             totals.statistics,
         )
         posterior = block.posterior(statistics, prior, now.posterior.moments())
-        return _Stream(posterior, statistics, now.step + 1), objective + totals.log_density
+        after = _Stream(posterior, statistics, now.step + 1)
+        return after, objective + totals.log_density, done + fresh.sum()
 
-    return lax.fori_loop(0, batches, batch, (state, jnp.zeros(())))
+    begin = (state, jnp.zeros(()), jnp.zeros((), slots.dtype))
+    after, objective, _ = lax.while_loop(lambda carry: carry[2] < slots, batch, begin)
+    return after, objective
 
 
 _stream_program = Program(_stream_block, static_argnames=("batch_size",), hot=True)
@@ -122,7 +127,8 @@ def run_stochastic(
                 step_size,
                 weight,
                 block_key,
-                batch_size=min(batch_size, slots),
+                # One more than the largest group, to see that it has ended.
+                batch_size=min(max(batch_size, source.largest_group + 1), slots),
             )
             objective += float(log_density)
         history.append(objective - float(_kl_program(state.posterior, prior)))

@@ -44,7 +44,7 @@ def boundary_notes(assembled: Assembled, outcome: Outcome, order: np.ndarray) ->
             f"the boundary; its size is {cure}."
         )
     rows = np.exp(np.asarray(outcome.parameters.parts[0].log_weights))[order]
-    rows = rows * assembled.prepared.source.total_weight
+    rows = rows * assembled.prepared.n_units
     for part, values in zip(parts, outcome.parameters.parts[1:], strict=True):
         known = {} if part.is_response else part.form.outcomes(part.names, values)
         for name, share in known.items():

@@ -49,7 +49,8 @@ def data_notes(assembled: Assembled) -> list[str]:
         return []
     rows = assembled.prepared.sample_rows[assembled.prepared.sample_weight > 0]
     notes = _regressor_notes(parts, rows, k)
-    if len(parts) == 1 and parts[0].form.bounded:
+    # Rows of a group see the same cluster again and again, as trials do.
+    if len(parts) == 1 and parts[0].form.bounded and assembled.spec.groups is None:
         notes += _trials_notes(parts[0], rows, k)
     return notes
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from clusterwise.core.arrays import constant
+from clusterwise.core.groups import sum_groups, whole_pieces
 from clusterwise.core.incomplete import study
 from clusterwise.core.product import (
     AbstractLinearBlock,
@@ -149,6 +150,8 @@ class ScoredMixture:
                 self._scored.append(_LinearScores(list(one.columns), form))
             else:
                 self._scored.append(_QuadraticScores(list(one.columns), form))
+        self.groups = block.groups
+        """Columns that tell which rows share a cluster, where some do."""
         self.shape: tuple[int, int] = forms[0].shape[:2]
         """Draws and clusters; the weights' block, which comes first, has a number for each."""
 
@@ -179,8 +182,11 @@ class ScoredMixture:
         """Log densities (n, draws, k) of rows (n, columns) over some of the blocks.
 
         Missing values, which are NaN, are integrated out; parts of which nothing is there are left
-        out.
+        out. Of rows that share a cluster, that of all of them.
         """
+        return sum_groups(self.groups, rows, self._scores(rows, parts))
+
+    def _scores(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         total = np.zeros((rows.shape[0], *self.shape))
         gaps = np.isnan(rows)
         if not gaps.any():
@@ -312,7 +318,7 @@ class ScoredMixture:
         return self._in_chunks(chunk, rows)
 
     def log_density(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
-        """Log of the density (n,), averaged over draws."""
+        """Log of the density (n,), averaged over draws; of a group at each of its rows."""
 
         def chunk(part: np.ndarray) -> np.ndarray:
             return log_sum_exp(log_sum_exp(self.scores(part, parts))) - np.log(self.n_draws)
@@ -322,9 +328,8 @@ class ScoredMixture:
     def _in_chunks(
         self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray
     ) -> np.ndarray:
-        size = self.rows_at_a_time()
-        parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-        return np.concatenate([function(part) for part in parts])
+        pieces = whole_pieces(self.groups, rows, self.rows_at_a_time())
+        return np.concatenate([function(rows[piece]) for piece in pieces])
 
 
 def by_pattern(gaps: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

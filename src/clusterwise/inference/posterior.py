@@ -12,13 +12,15 @@ import xarray as xr
 
 from clusterwise.assembly.layout import Layout, Part
 from clusterwise.assembly.units import Values, in_data_units
+from clusterwise.core.groups import first_rows
 from clusterwise.core.product import Product
 from clusterwise.inference.lazy import LazyDraws, lazy_dataset
 from clusterwise.inference.rowdraws import RowDraws
 
 _BASE = ("chain", "draw")
 _ROW = "obs_id"
-_RESERVED = frozenset((*_BASE, _ROW, "component"))
+_GROUP = "group_id"
+_RESERVED = frozenset((*_BASE, _ROW, _GROUP, "component"))
 _JOINT = "rows"
 _COMPUTED = ("log_likelihood", "posterior_predictive")
 _MOST_NUMBERS = 50_000_000
@@ -34,6 +36,7 @@ def posterior_tree(
     sample_stats: dict[str, np.ndarray] | None = None,
     permutation: np.ndarray | None = None,
     rows: np.ndarray | None = None,
+    row_order: np.ndarray | None = None,
     why_no_rows: str = "",
 ) -> xr.DataTree:
     """Every group that the draws allow; those of rows are computed when they are first used.
@@ -57,6 +60,8 @@ def posterior_tree(
     rows
         (n, columns + 1): all rows that were fitted, with their weights; None leaves their groups
         out.
+    row_order
+        (n,) the data's numbers of the rows, where they are sorted by groups.
     why_no_rows
         What the attributes then say.
 
@@ -87,7 +92,7 @@ def posterior_tree(
             f"log_likelihood, posterior_predictive, observed_data: {why_no_rows}"
         )
     else:
-        groups |= _of_rows(layout, block, draws, rows, base, attrs)
+        groups |= _of_rows(layout, block, draws, rows, row_order, base, attrs)
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=root), **groups})
 
 
@@ -144,18 +149,27 @@ def _of_rows(
     block: Product,
     draws: Any,
     rows: np.ndarray,
+    row_order: np.ndarray | None,
     base: dict[str, np.ndarray],
     attrs: dict[str, str],
 ) -> dict[str, xr.Dataset]:
-    """Groups with one value a row; rows of weight zero are left out."""
+    """Groups with one value a row; rows of weight zero are left out.
+
+    The log likelihood has one a group, where rows share clusters.
+    """
     kept = np.flatnonzero(rows[:, -1] > 0)
     standard, weight = rows[kept, :-1], rows[kept, -1]
     flat = jax.tree.map(lambda a: np.reshape(a, (-1, *np.shape(a)[2:])), draws)
     of_rows = RowDraws(block, layout, flat, standard)
-    shape = (base["chain"].size, base["draw"].size, kept.size)
-    dims, coords = (*_BASE, _ROW), {**base, _ROW: kept}
+    number = kept if row_order is None else row_order[kept]
+    dims, coords = (*_BASE, _ROW), {**base, _ROW: number}
+    units, unit_coords = dims, coords
+    if layout.groups is not None:
+        n_groups = len(first_rows(layout.group_columns, standard))
+        units, unit_coords = (*_BASE, _GROUP), {**base, _GROUP: np.arange(n_groups)}
 
-    def lazy(compute: Any) -> LazyDraws:
+    def lazy(compute: Any, n: int = kept.size) -> LazyDraws:
+        shape = (base["chain"].size, base["draw"].size, n)
         return LazyDraws(shape, compute, of_rows.draws_at_a_time())
 
     modelled = {
@@ -173,10 +187,11 @@ def _of_rows(
     )
     if not responses:
         what = "log p(covariates)"
+    unit = "row" if layout.groups is None else "group of rows"
     likelihood_attrs = {
         **attrs,
-        "density": f"{what} of each row, its cluster summed out, on the data's scale; "
-        "one copy of each row, whatever its weight",
+        "density": f"{what} of each {unit}, its cluster summed out, on the data's scale; "
+        f"one copy of each {unit}, whatever its weight",
     }
     given = "responses given the covariates of the row" if responses else "covariates"
     observed = {n: (_ROW, _observed(layout, standard, *at)) for n, at in modelled.items()}
@@ -191,17 +206,20 @@ def _of_rows(
             {**attrs, "replicates": f"{given}, a new cluster being drawn for each"},
         ),
         "log_likelihood": lazy_dataset(
-            {name: lazy(of_rows.log_density)}, dims, coords, likelihood_attrs
+            {name: lazy(of_rows.log_density, unit_coords[units[-1]].size)},
+            units,
+            unit_coords,
+            likelihood_attrs,
         ),
         "observed_data": xr.Dataset(
-            {n: observed[n] for n in predicted}, coords={_ROW: kept}, attrs=attrs
+            {n: observed[n] for n in predicted}, coords={_ROW: number}, attrs=attrs
         ),
     }
     constant = {n: observed[n] for n in modelled if n not in predicted}
     if np.any(weight != 1):
         constant["sample_weight"] = (_ROW, weight)
     if constant:
-        groups["constant_data"] = xr.Dataset(constant, coords={_ROW: kept}, attrs=attrs)
+        groups["constant_data"] = xr.Dataset(constant, coords={_ROW: number}, attrs=attrs)
     return groups
 
 

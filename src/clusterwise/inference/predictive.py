@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from clusterwise.core.errors import OptionError
+from clusterwise.core.groups import whole_pieces
 from clusterwise.core.product import Product
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.inference.predict import AbstractMixture, FamilyMixture, StudentMixture
@@ -74,8 +75,8 @@ class AbstractPredictive(ABC):
             )
         size, found = self.rows_at_a_time(), []
         for rows in blocks:
-            for start in range(0, len(rows), size):
-                found.append(self._answer(rows[start : start + size], part, question))
+            for piece in whole_pieces(self.reader.layout.group_columns, rows, size):
+                found.append(self._answer(rows[piece], part, question))
         return np.concatenate(found, axis=1 if question.kind == "sample" else 0)
 
     def _answer(self, rows: np.ndarray, part: int, question: Question) -> np.ndarray:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import pandas as pd
 
 from clusterwise.assembly.build import make_block
+from clusterwise.assembly.grouping import check_ids, numbers_of
 from clusterwise.assembly.layout import Layout, RawDesign, raw_rows
 from clusterwise.assembly.missing import Gaps, check_gaps
 from clusterwise.assembly.prepare import check_values, incomplete
@@ -42,8 +44,44 @@ class RowReader(NamedTuple):
         """Standardised rows (n, columns), block by block.
 
         Columns not asked for are zero; missing values, which `complete` designs may not have, are
-        NaN. The first row has the number `first` in errors.
+        NaN. The first row has the number `first` in errors. Rows that share clusters are one block,
+        in the order of `order`.
         """
+        blocks = self._rows(data, response, regressors, complete, first)
+        groups = self.layout.group_columns
+        if groups is None:
+            yield from blocks
+            return
+        rows = np.concatenate(list(blocks))
+        numbers = self._group_numbers(data)
+        order = np.argsort(numbers, kind="stable")
+        rows = rows[order]
+        groups.mark(rows, np.ones(len(rows)), numbers[order])
+        yield rows
+
+    def order(self, data: Any) -> np.ndarray | None:
+        """Numbers (n,) of the rows as `rows` has them; None where that is the data's order."""
+        if self.layout.groups is None:
+            return None
+        return np.argsort(self._group_numbers(data), kind="stable")
+
+    def in_order(self, values: np.ndarray, data: Any, axis: int = 0) -> np.ndarray:
+        """One value for each row of `rows`, in the data's order."""
+        order = self.order(data)
+        return values if order is None else np.take(values, np.argsort(order), axis=axis)
+
+    def _group_numbers(self, data: Any) -> np.ndarray:
+        assert self.layout.groups is not None
+        ids, first = [], 0
+        for frame in open_table(data).batches((self.layout.groups,), BLOCK_ROWS):
+            ids.append(cast(pd.Series, frame[self.layout.groups]))
+            check_ids(ids[-1], self.layout.groups, first)
+            first += len(frame)
+        return numbers_of(ids)
+
+    def _rows(
+        self, data: Any, response: bool, regressors: bool, complete: Collection[str], first: int
+    ) -> Iterator[np.ndarray]:
         names = self._designs(response=response, regressors=regressors)
         may_miss = incomplete(names).difference(complete)
         used = self.blocks(response=response or regressors)

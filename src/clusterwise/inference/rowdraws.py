@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from clusterwise.assembly.layout import Layout
+from clusterwise.core.groups import first_rows, group_sizes, rows_of_groups
 from clusterwise.core.product import Product
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.posteriors.coefficients import Coefficients
@@ -60,20 +61,23 @@ class RowDraws:
         draws
             (d,) numbers of draws.
         rows
-            (m,) numbers of rows.
+            (m,) numbers of rows; of groups, where those share a cluster.
 
         Returns
         -------
         numpy.ndarray
             (d, m), on the data's scale.
         """
-        mixture = self._mixture.subset(draws)
+        mixture, groups = self._mixture.subset(draws), self.layout.group_columns
         blocks = range(len(self.layout.parts) + 1)
         found = np.empty((len(draws), len(rows)))
         for at in self._pieces(rows.size, len(draws)):
-            scores = mixture.scores(self.rows[rows[at]], blocks)
-            found[:, at] = log_sum_exp(scores).T
-        return found - self.layout.log_scales(np.isnan(self.rows[rows]))
+            chosen, begins = rows_of_groups(groups, self.rows, rows[at])
+            own = self.rows[chosen]
+            scores = mixture.scores(own, blocks)[begins]
+            scales = np.add.reduceat(self.layout.log_scales(np.isnan(own)), begins)
+            found[:, at] = log_sum_exp(scores).T - scales
+        return found
 
     def replicate(
         self, draws: np.ndarray, rows: np.ndarray, part: int, column: int = 0
@@ -100,11 +104,17 @@ class RowDraws:
         found = np.empty((len(draws), len(rows)))
         uniform, noise = self._noise(draws, part, len(self.layout.parts[part].responses))
         d = np.arange(len(draws))[:, None]
+        first = first_rows(self.layout.group_columns, self.rows)
+        group = np.repeat(np.arange(len(first)), group_sizes(first, len(self.rows)))
         for at in self._pieces(rows.size, len(draws)):
             some = rows[at]
+            units, unit = np.unique(group[some], return_inverse=True)
+            whole, begins = rows_of_groups(self.layout.group_columns, self.rows, units)
+            scores = mixture.scores(self.rows[whole], self._given)[begins][unit]
+            probability = np.cumsum(_normalised(scores), axis=2)
+            at_first = uniform[:, first[group[some]]].T[..., None]
+            chosen = (probability[..., :-1] <= at_first).sum(axis=2).T
             values = self.rows[some]
-            probability = np.cumsum(_normalised(mixture.scores(values, self._given)), axis=2)
-            chosen = (probability[..., :-1] <= uniform[:, some].T[..., None]).sum(axis=2).T
             found[:, at] = self._values(
                 own, part, column, values, (d, chosen), noise[:, some], mixture
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,6 +12,13 @@ import numpy as np
 import pandas as pd
 
 from clusterwise.assembly.units import in_data_units
+from clusterwise.core.groups import (
+    first_rows,
+    group_sizes,
+    rows_of_groups,
+    some_groups,
+    whole_pieces,
+)
 from clusterwise.core.product import Product
 from clusterwise.inference.confidence import Confidence, confidence
 from clusterwise.inference.diagnostics import diagnose, energy_fractions
@@ -30,6 +37,7 @@ _PAIRS = 5
 _EMPTY = 0.5
 _SEED = 0
 _KEPT_NUMBERS = 2e7
+_EDGE = ("horizontal", "upper", "lower")
 
 
 class Partition(NamedTuple):
@@ -55,6 +63,12 @@ class Partition(NamedTuple):
     loss: str
     ball: CredibleBall
     n_clusters: pd.Series
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> Partition:
+        """The same of rows in another order, or of more of them: `function` of each partition."""
+        edge = {name: function(getattr(self.ball, name)) for name in _EDGE}
+        ball = self.ball._replace(**edge)
+        return self._replace(labels=function(self.labels), ball=ball)
 
 
 class DrawLabels(NamedTuple):
@@ -101,9 +115,8 @@ class SampledMixture:
     def memberships(self, mixture: ScoredMixture, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Probabilities (draws, b, k) of the components for successive rows."""
         parts = self.reader.blocks(response=True)
-        size = mixture.rows_at_a_time()
-        for start in range(0, len(rows), size):
-            scores = mixture.scores(rows[start : start + size], parts)
+        for piece in whole_pieces(self.block.groups, rows, mixture.rows_at_a_time()):
+            scores = mixture.scores(rows[piece], parts)
             yield np.exp(scores - log_sum_exp(scores)[..., None]).swapaxes(0, 1)
 
     def labels(self, rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -114,11 +127,13 @@ class SampledMixture:
             uniform = rng.random(probabilities.shape[:2])
             below = np.cumsum(probabilities, axis=2)[..., :-1] <= uniform[..., None]
             found.append(below.sum(axis=2, dtype=np.int32))
-        return np.concatenate(found, axis=1)
+        drawn = np.concatenate(found, axis=1)
+        first = first_rows(self.block.groups, rows)
+        return np.repeat(drawn[:, first], group_sizes(first, len(rows)), axis=1)
 
     def permutation(self, method: str) -> np.ndarray:
         """Relabelling (chain, draw, k) of the draws, from the components' present numbers."""
-        some = _spread(self.rows, _ROWS)
+        some = some_groups(self.block.groups, self.rows, _ROWS)
         mixture, _ = self.thinned(int(np.prod(self.shape)))
         # Averaged over the draws as they are, so that components keep their numbers.
         reference = mixture.responsibilities(some, self.reader.blocks(response=True))
@@ -135,7 +150,7 @@ class SampledMixture:
     @cached_property
     def labels_of_draws(self) -> DrawLabels:
         """How sure the draws' numbers of components are."""
-        some = _spread(self.rows, _ROWS)
+        some = some_groups(self.block.groups, self.rows, _ROWS)
         mixture, _ = self.thinned(_DRAWS)
         reference = mixture.responsibilities(some, self.reader.blocks(response=True))
         blocks = [*self.memberships(mixture, some)]
@@ -160,14 +175,17 @@ class SampledMixture:
         """Quantities (chain, draw, ...) that no renumbering of the components changes."""
         rng = np.random.default_rng(_SEED)
         found = {} if self.log_density is None else {"log density": self.log_density}
-        pairs = rng.choice(len(self.rows), (_PAIRS, 2), replace=len(self.rows) < 2 * _PAIRS)
-        rows = self.rows[pairs.ravel()]
+        groups = self.block.groups
+        n = len(first_rows(groups, self.rows))
+        pairs = rng.choice(n, (_PAIRS, 2), replace=n < 2 * _PAIRS)
+        chosen, begins = rows_of_groups(groups, self.rows, pairs.ravel())
         mixture, _ = self.thinned(int(np.prod(self.shape)))
-        resp = np.concatenate(list(self.memberships(mixture, rows)), axis=1)
+        scores = mixture.scores(self.rows[chosen], self.reader.blocks(response=True))[begins]
+        density = log_sum_exp(scores)
+        resp = np.exp(scores - density[..., None]).swapaxes(0, 1)
         resp = resp.reshape(*self.shape, _PAIRS, 2, -1)
         found["rows together"] = (resp[..., 0, :] * resp[..., 1, :]).sum(axis=-1)
-        density = log_sum_exp(mixture.scores(rows[::2], self.reader.blocks(response=True)))
-        found["log density of row"] = density.T.reshape(*self.shape, _PAIRS)
+        found["log density of row"] = density[::2].T.reshape(*self.shape, _PAIRS)
         return found
 
     def diagnostics(self) -> pd.DataFrame:
@@ -253,18 +271,20 @@ class SampledMixture:
     def partition(
         self, rows: np.ndarray, loss: str, level: float, most: int, rng: np.random.Generator
     ) -> Partition:
-        """The partition of least expected loss over draws of all rows' labels."""
-        drawn = self.labels(rows, most, rng)
+        """The partition of least expected loss over draws of all rows' labels.
+
+        Rows that share a cluster are one: the loss counts groups.
+        """
+        first = first_rows(self.block.groups, rows)
+        drawn = self.labels(rows, most, rng)[:, first]
         best = point_partition(drawn, loss=loss)
         k = np.shape(jax.tree.leaves(self.parameters)[0])[2]
-        return Partition(
+        found = Partition(
             best.labels,
             best.expected_loss,
             loss,
             credible_ball(drawn, best.labels, level=level, loss=loss),
             occupied_clusters(label_counts(drawn, k=k)),
         )
-
-
-def _spread(rows: np.ndarray, most: int) -> np.ndarray:
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(int)]
+        sizes = group_sizes(first, len(rows))
+        return found.map(lambda labels: np.repeat(labels, sizes, axis=-1))

@@ -238,6 +238,7 @@ def simulate(
     rng: np.random.Generator,
     data: Any = None,
     encoder: Encoder | None = None,
+    groups: str | None = None,
 ) -> pd.DataFrame:
     """Draw rows from a model.
 
@@ -255,6 +256,8 @@ def simulate(
         Columns that the regressions need and no density gives.
     encoder : Encoder, optional
         Codes the regressors as a fit did; by default they are coded anew.
+    groups : str, optional
+        Column of the data whose rows of one value are given one cluster.
 
     Returns
     -------
@@ -266,13 +269,17 @@ def simulate(
     DataError, OptionError
         Where parameters do not fit the model or columns are missing.
     """
-    frame = _given(responses, truth.made, data, n, rng)
+    frame = _given(responses, truth.made, data, n, rng, groups)
     if frame is None:
         if n is None:
             raise OptionError("n=None takes as many rows as data has; give n, or data=.")
         frame = pd.DataFrame(index=range(_whole(n)))
     rows = len(frame)
     labels = rng.choice(truth.weights.size, size=rows, p=truth.weights)
+    if groups is not None:
+        # The first row of each group speaks for all.
+        codes = pd.factorize(frame[groups])[0]
+        labels = labels[np.unique(codes, return_index=True)[1]][codes]
     columns: dict[str, np.ndarray] = {}
     if truth.densities:
         noise = rng.normal(size=(rows, len(truth.densities)))
@@ -355,10 +362,12 @@ def _given(
     data: Any,
     n: int | None,
     rng: np.random.Generator,
+    groups: str | None,
 ) -> pd.DataFrame | None:
     """The columns that no density gives, as rows to use as they are or to sample from."""
     rights = _designs(responses).values()
     variables = [v for right in rights for v in parse(right, response=False).variables]
+    variables += [] if groups is None else [groups]
     needed = [v for v in dict.fromkeys(variables) if v not in densities]
     made = [*needed, *densities, *(response.name for response in responses)]
     if LABEL in made:
@@ -366,7 +375,7 @@ def _given(
     if data is None:
         if needed:
             raise DataError(
-                f"the regression needs {', '.join(map(repr, needed))}, which no density of the "
+                f"the model needs {', '.join(map(repr, needed))}, which no density of the "
                 "covariates gives; give rows with these columns as data."
             )
         return None

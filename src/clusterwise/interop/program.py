@@ -64,6 +64,11 @@ def make_program(assembled: Assembled) -> Callable[[], None]:
             f"numpyro() writes Gaussian responses and densities only, and this model has "
             f"{', '.join(dict.fromkeys(strange))}."
         )
+    if spec.groups is not None:
+        raise OptionError(
+            f"numpyro() gives every row a cluster of its own, and here rows share one by "
+            f"groups={spec.groups!r}; fit with engine='nuts'."
+        )
     if spec.flat:
         raise OptionError("numpyro() needs a proper prior, not prior='flat'.")
     lost = [name for name, count in assembled.encoder.missing.items() if count]

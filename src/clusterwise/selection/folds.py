@@ -93,6 +93,13 @@ def held_out(fit: Fit, frame: pd.DataFrame, conditional: bool) -> tuple[np.ndarr
             scores = np.log(np.asarray(fit.predict(frame, kind="density")))
     else:
         scores = fit.score_samples(frame)
+    if fit.n_groups is not None:
+        if conditional:
+            raise OptionError(
+                "criterion='cv' cannot compare p(y | x) of models with different covariates where "
+                "rows of a group share a cluster; compare models with the same covariates."
+            )
+        return scores, np.ones(len(scores))
     encoder = fit.reader.encoder
     if WEIGHT not in encoder.designs:
         return scores, np.ones(len(frame))

@@ -112,7 +112,9 @@ def _split(
 ) -> np.ndarray:
     """Labels with one cluster split in two, the second part being a new cluster."""
     rows = np.flatnonzero(labels == cluster)
-    own = StartData(data.features[rows], tuple((x[rows], y[rows]) for x, y in data.regressions))
+    groups = np.unique(data.groups[rows], return_inverse=True)[1]
+    regressions = tuple((x[rows], y[rows]) for x, y in data.regressions)
+    own = StartData(data.features[rows], regressions, groups)
     halves = portfolio(own, 2, way + 1, rng)[-1].memberships
     found = labels.copy()
     found[rows[halves == 1]] = labels.max() + 1

@@ -28,6 +28,8 @@ class Source:
         Sum of their weights.
     absent
         (patterns, columns) of missing values, whose number rows then have behind their columns.
+    largest_group
+        Rows of the largest group that shares a cluster.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Source:
         n_rows: int,
         total_weight: float,
         absent: np.ndarray | None = None,
+        largest_group: int = 1,
     ) -> None:
         self._store = store
         self._absent = absent
         self.n_rows = n_rows
         self.total_weight = total_weight
+        self.largest_group = largest_group
 
     @property
     def n_blocks(self) -> int:
