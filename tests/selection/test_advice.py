@@ -69,7 +69,10 @@ def test_disagreement_and_agreement():
     text = recommend(some, [BIC, CRITERIA["icl"], CRITERIA["aic"]])
     assert "The criteria disagree: AIC prefers K = 3 (AIC tends to take" in text
     text = recommend(candidates([140.0, 100.0, 110.0]), [BIC, CRITERIA["icl"]])
-    assert "ICL agrees." in text
+    assert text.endswith(" worse. ICL agrees.")
+    scores = [np.full(9, value) for value in (-2.0, 0.0, -1.0)]
+    text = recommend(candidates([140.0, 100.0, 110.0], scores), [BIC, CV])
+    assert text.endswith(" worse. The held-out log score agrees.")
 
 
 def test_fits_that_are_not_to_be_trusted():

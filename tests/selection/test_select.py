@@ -164,7 +164,7 @@ def test_what_cannot_be_compared_is_said(frame, options, message):
         cw.select(cw.Model("y ~ x"), frame, random_state=0, **options)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_patents_like_counts_have_three_clusters():
     # Of the kind that Wang, Cockburn and Puterman (1998) analyse: counts, three rates.
     rng = np.random.default_rng(3)
@@ -177,7 +177,7 @@ def test_patents_like_counts_have_three_clusters():
     assert found.recommendation.startswith("Take K = 3")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_four_clusters_with_their_covariates_and_both_covariances():
     data = pd.read_csv("tests/reference/data/four_clusters.csv")
     model = cw.Model("y ~ x1 + x2", covariates="x1 + x2")

@@ -108,11 +108,10 @@ def _disagreements(
             found.setdefault(other, []).append(criterion)
     if not found:
         agreeing = [c.title for c in criteria[1:]]
-        return (
-            [f"{_listed(agreeing)} {'agree' if len(agreeing) > 1 else 'agrees'}."]
-            if (agreeing and len(candidates) > 1)
-            else []
-        )
+        if not agreeing or len(candidates) == 1:
+            return []
+        said = f"{_listed(agreeing)} {'agree' if len(agreeing) > 1 else 'agrees'}."
+        return [said[0].upper() + said[1:]]
     parts = []
     for other, who in sorted(found.items()):
         titles = _listed([c.title for c in who])
