@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick bench calibration lint format venv clean
+.PHONY: help demo test quick bench calibration docs lint format venv clean
 
 help:
 	@echo "make demo    install what is needed and run the demonstration into demo-output/"
@@ -24,6 +24,7 @@ help:
 	@echo "make quick   the tests that take seconds, until the first failure"
 	@echo "make bench   run the benchmarks"
 	@echo "make calibration  test the samplers at length and write docs/calibration.md"
+	@echo "make docs    build the documentation as a site into site/"
 	@echo "make lint    everything of 'make test' but the tests"
 	@echo "make format  format the code and mend what ruff can mend"
 	@echo "make venv    only build $(VENV)"
@@ -48,6 +49,10 @@ $(VENV)/.installed-develop: pyproject.toml constraints.txt | $(BIN)/pip
 
 $(VENV)/.installed-bench: pyproject.toml constraints.txt | $(BIN)/pip
 	$(call install,.[bench])
+	@touch $(VENV)/.installed-run
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/pip
+	$(call install,.[docs])
 	@touch $(VENV)/.installed-run
 
 venv: $(VENV)/.installed-develop
@@ -82,10 +87,16 @@ bench: $(VENV)/.installed-bench
 calibration: $(VENV)/.installed-develop
 	$(BIN)/python -m tests.calibration
 
+# Material's notice about MkDocs 2 is not about this site.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "Read it: $(BIN)/python -m http.server -d site"
+
 format: $(VENV)/.installed-develop
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo-output
+	rm -rf .cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist site demo-output
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

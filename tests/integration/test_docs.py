@@ -17,10 +17,20 @@ DOCUMENTS = (
     "README.md",
     "docs/answers.md",
     "docs/choosing.md",
+    "docs/coming-from.md",
+    "docs/extending.md",
     "docs/families.md",
     "docs/missing.md",
     "docs/numpyro.md",
     "docs/posteriors.md",
+    "docs/tutorial.md",
+)
+TEXTS = (
+    "docs/big-files.md",
+    "docs/calibration.md",
+    "docs/design.md",
+    "docs/explanation.md",
+    "docs/index.md",
 )
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTPUT = ("text", "console")
@@ -71,7 +81,7 @@ def test_output_goes_where_it_belongs():
         filled("```python\nprint(1)\n```\n", "text")
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "docs/design.md", "docs/calibration.md"])
+@pytest.mark.parametrize("document", [*DOCUMENTS, *TEXTS])
 def test_blocks_are_closed_and_links_lead_somewhere(document):
     path = ROOT / document
     text = path.read_text(encoding="utf-8")
