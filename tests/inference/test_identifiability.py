@@ -22,6 +22,7 @@ DATA = {
     "hit": (RNG.random(N) < 0.4).astype(float),
     "hits": RNG.binomial(5, 0.4, N).astype(float),
     "five": np.full(N, 5.0),
+    "person": np.repeat(np.arange(N // 6), 6),
     "rare": np.where(np.arange(N) < 2, "c", np.tile(["a", "b"], N // 2)),
 }
 
@@ -74,6 +75,7 @@ def test_sets_are_those_between_which_no_relation_holds(seed):
         (cw.Model("hit ~ x", family="bernoulli", covariates="x"), ""),
         (cw.Model(["y ~ x", "hit ~ x"], family=["gaussian", "bernoulli"]), ""),
         (cw.Model("y ~ 1"), ""),
+        (cw.Model("hit ~ dose", family="bernoulli", groups="person"), ""),
     ],
 )
 def test_what_the_rows_leave_open(model, said):

@@ -137,6 +137,23 @@ def test_folds_are_even_and_keep_groups_whole():
         make_folds(len(groups), 13, rng, groups)
 
 
+def test_groups_are_held_out_whole_and_scored_as_one():
+    rng = np.random.default_rng(6)
+    person, x = np.repeat(np.arange(24), 5), rng.uniform(-1, 1, N)
+    z = (np.arange(24) % 2)[person]
+    data = pd.DataFrame({"person": person, "x": x, "y": (2 * z - 1) * x + rng.normal(size=N) / 2})
+    model = cw.Model("y ~ x", groups="person")
+    found = cw.select(
+        model, data.sample(frac=1, random_state=0), 2, "cv", n_folds=2, random_state=0
+    )
+    scores = found._candidates[0].rows["cv"]
+    assert len(scores.values) == 24 and scores.weights.sum() == 24
+    half = found.best.score_samples(data)
+    assert found.table["cv"].iloc[0] == pytest.approx(half.sum(), abs=12)
+    with pytest.raises(cw.OptionError, match="groups of rows do not have"):
+        cw.select(model, data, 2, "cv", covariates=[None, "x"])
+
+
 def test_curves(found):
     pytest.importorskip("matplotlib")
     axes = found.plot()

@@ -27,7 +27,8 @@ _LIKE_DISPERSION = 1.5
 def data_notes(assembled: Assembled) -> list[str]:
     """What the rows leave open about a conditional model's clusters, whatever the fit.
 
-    A density of covariates tells clusters apart by itself; then there is nothing to say.
+    A density of covariates tells clusters apart by itself, and rows of a group are told apart
+    together; then there is nothing to say.
 
     Parameters
     ----------
@@ -45,12 +46,11 @@ def data_notes(assembled: Assembled) -> list[str]:
     """
     layout, k = assembled.prepared.layout, assembled.spec.n_components
     parts = [part for part in layout.parts if part.is_response]
-    if k == 1 or layout.densities or not parts:
+    if k == 1 or layout.densities or layout.groups is not None or not parts:
         return []
     rows = assembled.prepared.sample_rows[assembled.prepared.sample_weight > 0]
     notes = _regressor_notes(parts, rows, k)
-    # Rows of a group see the same cluster again and again, as trials do.
-    if len(parts) == 1 and parts[0].form.bounded and assembled.spec.groups is None:
+    if len(parts) == 1 and parts[0].form.bounded:
         notes += _trials_notes(parts[0], rows, k)
     return notes
 

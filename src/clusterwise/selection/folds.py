@@ -86,7 +86,7 @@ def held_out(fit: Fit, frame: pd.DataFrame, conditional: bool) -> tuple[np.ndarr
     Returns
     -------
     numpy.ndarray, numpy.ndarray
-        (n,) each.
+        (n,) each, n being the number of groups where those of a group share a cluster.
     """
     if conditional:
         with np.errstate(divide="ignore"):
@@ -94,13 +94,9 @@ def held_out(fit: Fit, frame: pd.DataFrame, conditional: bool) -> tuple[np.ndarr
     else:
         scores = fit.score_samples(frame)
     if fit.n_groups is not None:
-        if conditional:
-            raise OptionError(
-                "criterion='cv' cannot compare p(y | x) of models with different covariates where "
-                "rows of a group share a cluster; compare models with the same covariates."
-            )
+        # Weights are those of rows in their group; each group counts once.
         return scores, np.ones(len(scores))
     encoder = fit.reader.encoder
     if WEIGHT not in encoder.designs:
-        return scores, np.ones(len(frame))
+        return scores, np.ones(len(scores))
     return scores, encoder.encode(frame, [WEIGHT])[WEIGHT][:, 0]

@@ -215,6 +215,11 @@ def _check_comparable(every: list[Chain], deciding: Criterion) -> bool:
             f"{deciding.title} cannot compare; use criterion='cv', which then scores p(y | x)."
         )
     formula = every[0].model.formula
+    if every[0].model.groups is not None:
+        raise OptionError(
+            "candidates with different covariates are compared by p(y | x) of each row, which "
+            "groups of rows do not have; compare candidates with the same covariates."
+        )
     if formula is None or not (isinstance(formula, str) or len(formula) == 1):
         raise OptionError(
             "candidates with different covariates are compared by p(y | x) of one response; give "
