@@ -372,7 +372,8 @@ class Fit:
         Raises
         ------
         FileError
-            Where the folder holds anything else or cannot be written.
+            Where the folder holds anything else or cannot be written, or the model has a family
+            or another part that `load` does not know.
         """
         from clusterwise.io import save
 

@@ -100,6 +100,7 @@ _SCALARS = (
 def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
     """Write a fit to a folder, replacing one that holds a fit and nothing else."""
     folder = Path(path)
+    _check_known(list(model_document(model).values()))
     _check_replaceable(folder)
     arrays = {"history": record.history, "order": record.order}
     arrays |= _flatten("parameters", record.parameters)
@@ -256,6 +257,25 @@ def _encode(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return value
+
+
+def _check_known(document: Any) -> None:
+    """Refuse specifications that could not be read back."""
+    if isinstance(document, list):
+        for item in document:
+            _check_known(item)
+    elif isinstance(document, dict):
+        kind = document["kind"]
+        if kind == "dict":
+            _check_known(list(document["items"].values()))
+        elif kind in _SPECIFICATIONS:
+            _check_known([item for key, item in document.items() if key != "kind"])
+        elif kind != _NUMPYRO:
+            raise FileError(
+                f"A fit with {kind} cannot be saved: cw.load makes no class that is not listed in "
+                "clusterwise. A family joins the list by its entry in "
+                "clusterwise/responses/registry.py."
+            )
 
 
 def _decode(value: Any) -> Any:

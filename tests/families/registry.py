@@ -43,6 +43,8 @@ class FamilyCase:
         Values to sum over, of discrete responses.
     cdf
         Of continuous ones, as `log_density`.
+    mean
+        Of continuous ones, from the main predictor.
     wrong
         Responses that the family cannot have, and a word of the error.
     """
@@ -55,6 +57,7 @@ class FamilyCase:
     dispersion: Callable[[np.ndarray], dict[str, np.ndarray]] = lambda constants: {}
     support: np.ndarray | None = None
     cdf: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
+    mean: Callable[[np.ndarray], np.ndarray] = np.asarray
     wrong: tuple[float, str] | None = None
     levels: int = 0
     """Number of levels, each a column."""
@@ -252,6 +255,7 @@ FAMILIES: dict[str, FamilyCase] = {
         _draw_gamma,
         _named("shape"),
         cdf=_gamma_cdf,
+        mean=np.exp,
         wrong=(-1.0, "not positive"),
     ),
     "student": FamilyCase(

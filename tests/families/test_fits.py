@@ -234,7 +234,7 @@ def mean_of(name, fit, data, share):
     m = np.shape(FAMILIES[name].coefficients)[2]
     slopes = np.asarray(fit.coefficients).reshape(2, m, 2)[:, 0]
     lines = slopes[:, :1] + slopes[:, 1:] * data.x.to_numpy()
-    return (share * (np.exp(lines) if name == "gamma" else lines)).sum(axis=0)
+    return (share * FAMILIES[name].mean(lines)).sum(axis=0)
 
 
 @pytest.mark.long
