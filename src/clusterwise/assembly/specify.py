@@ -91,7 +91,7 @@ def settle(spec: Specification, encoder: Encoder) -> Specification:
     (density,) = spec.densities
     found, levels = [], []
     for term in parse(density.formula, response=False).terms:
-        name = ":".join(factor.name for factor in term)
+        name = ":".join(factor.text for factor in term)
         alone = len(term) == 1 and term[0].kind == "column"
         if alone and encoder.levels(term[0].variables[0]) is not None:
             levels.append(quote_inside(term[0].variables[0]))
