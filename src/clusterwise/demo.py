@@ -15,7 +15,7 @@ from clusterwise.data import load
 from clusterwise.fit import Fit
 from clusterwise.model import Model
 from clusterwise.output import check_folder, write_fit
-from clusterwise.plots import new_axes, plot_lines, plot_pairs, plot_predictions
+from clusterwise.plots import figure_of, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,9 +75,7 @@ def run_demo(
         told = story.tell(progress)
 
         def plot(path: Path, draw: Callable[[], Axes] = told.draw) -> None:
-            figure = draw().get_figure(root=True)
-            assert figure is not None
-            figure.savefig(path)
+            figure_of(draw()).savefig(path)
 
         folder = output / story.name
         write_fit(told.fit, told.data, folder, seed=0, plot=plot)
@@ -127,8 +125,8 @@ def _penguins(progress: bool) -> Told:
 
     def draw() -> Axes:
         left, right = new_axes(2)
-        plot_pairs(fit, data, "bill_length_mm", "bill_depth_mm", ax=left)
-        return plot_predictions(fit, data, ax=right)
+        fit.plot.clusters(data, x="bill_length_mm", response="bill_depth_mm", ax=left)
+        return fit.plot.predictions(data, ax=right)
 
     return Told(data, fit, lines, draw)
 
@@ -153,7 +151,7 @@ def _countries(progress: bool) -> Told:
     ]
 
     def draw() -> Axes:
-        axes = plot_lines(fit, data)
+        axes = fit.plot.clusters(data)
         for _, row in data.iterrows():
             axes.annotate(
                 str(row["country"]), (row["GNP"], row["CO2"]), xytext=(4, 3), fontsize=6,
@@ -205,8 +203,8 @@ def _four_clusters(progress: bool) -> Told:
 
     def draw() -> Axes:
         left, right = new_axes(2)
-        plot_pairs(fit, data, "x1", "x2", ax=left)
-        return plot_predictions(fit, data, ax=right)
+        fit.plot.clusters(data, x="x1", response="x2", ax=left)
+        return fit.plot.predictions(data, ax=right)
 
     return Told(data, fit, lines, draw)
 
@@ -229,7 +227,7 @@ def _two_lines(progress: bool) -> Told:
             f"sigma {fit.dispersion.loc[k, 'sigma']:.4f}"
         )
     lines.append(_starts(fit))
-    return Told(data, fit, lines, lambda: plot_lines(fit, data))
+    return Told(data, fit, lines, lambda: fit.plot.clusters(data))
 
 
 def _starts(fit: Fit) -> str:

@@ -16,6 +16,7 @@ from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
 from clusterwise.core.groups import first_rows, group_sizes
 from clusterwise.core.random import RandomState, as_generator
+from clusterwise.inference.components import ComponentPredictions
 from clusterwise.inference.errors import StandardErrors, beside
 from clusterwise.inference.estimates import Estimates
 from clusterwise.inference.identifiability import alike_notes
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from clusterwise.bootstrap import Bootstrap
+    from clusterwise.plots import FitPlots
 
 _PREDICTION_DRAWS = 100
 
@@ -417,12 +419,15 @@ class Fit:
     @property
     def _chains(self) -> SampledMixture:
         """The draws of a sampling engine."""
+        self._check_chains()
+        return self._sampled
+
+    def _check_chains(self) -> None:
         if self._record.permutation is None:
             raise OptionError(
                 f"engine={self.engine!r} runs no chains to look at; fit with engine='gibbs' or "
                 "'nuts'."
             )
-        return self._sampled
 
     def relabel(self, method: str = "ecr") -> Fit:
         """The fit with the components of its draws matched anew.
@@ -560,6 +565,48 @@ class Fit:
         found = self._sampled.partition(self._all_rows(data), loss, level, n_draws, rng)
         return found.map(lambda labels: self.reader.in_order(labels, data))
 
+    def parameter_draws(self) -> dict[str, np.ndarray]:
+        """Draws (chain, draw, component) of every parameter that each component has.
+
+        Names are those of `diagnostics` without the component: "weight", "coefficient[x]".
+
+        Raises
+        ------
+        OptionError
+            For EM, which gives a point only.
+        """
+        values, coords = self._sampled.quantities()
+        found = {}
+        for name, draws in values.items():
+            labels = coords[name][1:]
+            for place in np.ndindex(*draws.shape[3:]):
+                inner = ", ".join(str(labels[axis][i]) for axis, i in enumerate(place))
+                found[f"{name}[{inner}]" if inner else name] = draws[(..., *place)]
+        return found
+
+    @property
+    def has_posterior(self) -> bool:
+        """Whether there are draws, or a posterior to make them from; False of EM."""
+        return self._record.draws is not None or self._record.posterior is not None
+
+    @property
+    def has_chains(self) -> bool:
+        """Whether a sampling engine made the fit."""
+        return self._record.permutation is not None
+
+    @property
+    def permutation(self) -> np.ndarray:
+        """(chain, draw, component): the number that the sampler had given to each component.
+
+        Raises
+        ------
+        OptionError
+            Where the engine runs no chains.
+        """
+        self._check_chains()
+        assert self._record.permutation is not None
+        return self._record.permutation
+
     def _all_rows(self, data: Any) -> np.ndarray:
         return np.concatenate(list(self.reader.rows(data, response=True, regressors=True)))
 
@@ -574,8 +621,8 @@ class Fit:
     @cached_property
     def _at_draws(self) -> NormalPredictive:
         """What draws of the parameters, or the point estimates, say of new rows."""
-        record = self._record
-        draws = record.with_draws().draws
+        self._record = record = self._record.with_draws()
+        draws = record.draws
         if draws is None:
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.parameters)
         else:
@@ -714,6 +761,47 @@ class Fit:
         found = self._predictive.predict(rows, part, question)
         return self.reader.in_order(found, data, axis=1 if kind == "sample" else 0)
 
+    def component_predictions(
+        self, data: Any, response: str | None = None, *, observed: bool = False
+    ) -> ComponentPredictions:
+        """What each component says of a response at some rows: means, intervals, residuals.
+
+        Parameters
+        ----------
+        data
+            As for `predict`, without missing values.
+        response
+            Which response, where the model has several.
+        observed
+            Whether the data have the response too, for its residuals.
+
+        Returns
+        -------
+        ComponentPredictions
+        """
+        part = self._response_part(response)
+        rows = self.reader.rows(
+            data,
+            response=observed,
+            regressors=True,
+            complete=self.reader.encoder.designs,
+        )
+        return ComponentPredictions(
+            np.concatenate(list(rows)),
+            self.reader.order(data),
+            part,
+            self.n_components,
+            self._predictive,
+            self._at_draws,
+        )
+
+    @property
+    def plot(self) -> FitPlots:
+        """Plots of the fit: `fit.plot.clusters(data)` and others, drawn with matplotlib."""
+        from clusterwise.plots import FitPlots
+
+        return FitPlots(self)
+
     def simulate(
         self, n: int | None, random_state: RandomState = None, *, data: Any = None
     ) -> pd.DataFrame:
@@ -748,6 +836,8 @@ class Fit:
 
     def _response_part(self, response: str | None) -> int:
         names = dict(self._layout.responses)
+        if not names:
+            raise OptionError("The model has no response to predict; give Model a formula.")
         if response is None and len(names) == 1:
             return next(iter(names.values()))
         if response not in names:

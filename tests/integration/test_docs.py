@@ -22,6 +22,7 @@ DOCUMENTS = (
     "docs/families.md",
     "docs/missing.md",
     "docs/numpyro.md",
+    "docs/plots.md",
     "docs/posteriors.md",
     "docs/tutorial.md",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -113,6 +114,18 @@ class NormalPredictive(AbstractPredictive):
     def __init__(self, reader: RowReader, block: Product, parameters: Any) -> None:
         self.mixture = ScoredMixture.from_draws(block, parameters)
         self.reader, self._parameters = reader, parameters
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws, or one point."""
+        return self.mixture.n_draws
+
+    def draw(self, number: int) -> NormalPredictive:
+        """What one of the draws says."""
+        found = copy(self)
+        found.mixture = self.mixture.subset(np.array([number]))
+        found._parameters = jax.tree.map(lambda leaf: leaf[number : number + 1], self._parameters)
+        return found
 
     def rows_at_a_time(self) -> int:
         """As for the mixture."""

@@ -53,7 +53,7 @@ class RowReader(NamedTuple):
             yield from blocks
             return
         rows = np.concatenate(list(blocks))
-        numbers = self._group_numbers(data)
+        numbers = self.group_numbers(data)
         order = np.argsort(numbers, kind="stable")
         rows = rows[order]
         groups.mark(rows, np.ones(len(rows)), numbers[order])
@@ -63,14 +63,15 @@ class RowReader(NamedTuple):
         """Numbers (n,) of the rows as `rows` has them; None where that is the data's order."""
         if self.layout.groups is None:
             return None
-        return np.argsort(self._group_numbers(data), kind="stable")
+        return np.argsort(self.group_numbers(data), kind="stable")
 
     def in_order(self, values: np.ndarray, data: Any, axis: int = 0) -> np.ndarray:
         """One value for each row of `rows`, in the data's order."""
         order = self.order(data)
         return values if order is None else np.take(values, np.argsort(order), axis=axis)
 
-    def _group_numbers(self, data: Any) -> np.ndarray:
+    def group_numbers(self, data: Any) -> np.ndarray:
+        """Numbers (n,) of the groups of the rows, in the data's order."""
         assert self.layout.groups is not None
         ids, first = [], 0
         for frame in open_table(data).batches((self.layout.groups,), BLOCK_ROWS):

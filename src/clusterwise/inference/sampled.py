@@ -188,8 +188,8 @@ class SampledMixture:
         found["log density of row"] = density[::2].T.reshape(*self.shape, _PAIRS)
         return found
 
-    def diagnostics(self) -> pd.DataFrame:
-        """R-hat, effective sample sizes and Monte Carlo errors; see `diagnose`."""
+    def quantities(self) -> tuple[dict[str, np.ndarray], dict[str, list[Any]]]:
+        """Parameters (chain, draw, k, ...) by name, and names along their axes after the draws."""
         values = in_data_units(self.reader.layout, self.parameters)
         k = range(values.weights.shape[-1])
         components: dict[str, np.ndarray] = {"weight": values.weights}
@@ -217,6 +217,12 @@ class SampledMixture:
                 names = [part.names[j] for j in part.kept_names]
                 components[f"mean of {', '.join(names)}"] = own.coefficients[..., 0, :]
                 coords[f"mean of {', '.join(names)}"] = [k, names]
+        return components, coords
+
+    def diagnostics(self) -> pd.DataFrame:
+        """R-hat, effective sample sizes and Monte Carlo errors; see `diagnose`."""
+        components, coords = self.quantities()
+        values = in_data_units(self.reader.layout, self.parameters)
         invariants = self.invariants()
         if not np.all(values.concentration == values.concentration.flat[0]):
             invariants["concentration"] = values.concentration
