@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick bench calibration docs lint format venv clean
+.PHONY: help demo test quick bench browser calibration docs lint format venv clean
 
 help:
 	@echo "make demo    install what is needed and run the demonstration into demo-output/"
@@ -28,6 +28,7 @@ help:
 	@echo "make lint    everything of 'make test' but the tests"
 	@echo "make format  format the code and mend what ruff can mend"
 	@echo "make venv    only build $(VENV)"
+	@echo "make browser install the Chromium that tests of reports use"
 	@echo "make clean   remove caches and outputs, keep $(VENV)"
 
 # pip is the last thing that venv writes: a broken attempt is repeated.
@@ -57,6 +58,13 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/pip
 
 venv: $(VENV)/.installed-develop
 
+# The tests open reports in Debian's Chromium; where it cannot be installed they are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else echo "No Chromium: tests of reports are skipped (apt-get install chromium)."; fi
+
 demo: $(VENV)/.installed-run
 	$(BIN)/clusterwise demo --output demo-output
 
@@ -74,7 +82,7 @@ test quick calibration: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 # test_the_whole_demonstration compile as users do.
 test quick: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 
-test: lint
+test: lint browser
 	$(PYTEST) -m "$(MARKS)"
 
 quick: $(VENV)/.installed-develop

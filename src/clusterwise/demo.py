@@ -81,7 +81,7 @@ def run_demo(
         write_fit(told.fit, told.data, folder, seed=0, plot=plot)
         for line in told.lines:
             say(line)
-        say(f"Written to {folder}/: fit.json, rows.parquet, plot.png, model/")
+        say(f"Written to {folder}/: report.html, fit.json, rows.parquet, plot.png, model/")
         say("")
 
 

@@ -239,7 +239,7 @@ class Fit:
             f"{self.n_iter} iterations in {self.seconds:.2f} s; {best['reached']} of "
             f"{best['starts']} starts reached this optimum, {len(self.restarts)} optima seen",
         )
-        if self._record.permutation is not None:
+        if self.has_chains:
             facts = (*facts, f"chains: {self.verdict}")
         title = f"Mixture of {self.n_components}: {self._describe()}"
         table = self._estimates.table(self._spread)
@@ -359,6 +359,31 @@ class Fit:
                 "'gibbs' or 'nuts'."
             )
         return self._record.draws
+
+    def report(self, path: str | PathLike[str], data: Any = None, *, selection: Any = None) -> None:
+        """Write the fit as one HTML page that needs no network and no other file.
+
+        It opens with the answer in words, and has tables, plots, diagnostics, the other optima, and
+        a panel that predicts from covariates that a reader enters.
+
+        Parameters
+        ----------
+        path
+            The file, which is replaced.
+        data
+            The rows that were fitted, as for `Model.fit`. Without them the page has no plots of
+            rows and no description of the data.
+        selection
+            What `cw.select` returned, where the fit was chosen by it.
+
+        Raises
+        ------
+        FileError
+            Where the file cannot be written.
+        """
+        from clusterwise.report.document import write_report
+
+        write_report(self, path, data, selection=selection)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Save to a folder that `load` reads: JSON and arrays, no pickle.
@@ -632,13 +657,23 @@ class Fit:
             chosen = jax.tree.map(lambda leaf: leaf[places], flat)
         return NormalPredictive(self.reader, self._record.block, chosen)
 
+    @property
+    def predictive(self) -> AbstractPredictive:
+        """The distribution of new rows, in standard units."""
+        return self._predictive
+
     @cached_property
     def _predictive(self) -> AbstractPredictive:
-        """The distribution of new rows."""
         closed = self._record.predictive()
         if closed is None:
             return self._at_draws
         return StudentPredictive(self.reader, closed, lambda: self._at_draws)
+
+    @property
+    def memberships(self) -> ScoredMixture:
+        """What `responsibilities` scores rows with, in standard units."""
+        sampled = self._record.log_density is not None
+        return self._at_draws.mixture if sampled else self._expected
 
     def responsibilities(self, data: Any, use_response: bool = True) -> np.ndarray:
         """Probability of each component for each row.
@@ -657,10 +692,9 @@ class Fit:
             (n, n_components), rows summing to one. Averaged over draws for a sampled fit.
         """
         parts = self.reader.blocks(response=use_response)
-        sampled = self._record.log_density is not None
-        mixture = self._at_draws.mixture if sampled else self._expected
         rows = self.reader.rows(data, response=use_response, regressors=use_response)
-        found = np.concatenate([mixture.responsibilities(block, parts) for block in rows])
+        scored = self.memberships
+        found = np.concatenate([scored.responsibilities(block, parts) for block in rows])
         return self.reader.in_order(found, data)
 
     def assign(self, data: Any, use_response: bool = True) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A fit as a folder: fit.json for programs, rows.parquet for rows, model/ for `load`."""
+"""A fit as a folder: fit.json, rows.parquet, report.html to read, and model/ for `load`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from clusterwise.io import load
 
 SCHEMA = 1
 FIT, ROWS, MODEL, PLOT = "fit.json", "rows.parquet", "model", "plot.png"
+REPORT = "report.html"
 _MODEL_FILES = {"model.json", "arrays.npz", "posterior.nc"}
 
 
@@ -253,7 +254,7 @@ def _is_replaceable(folder: Path) -> bool:
     if not names:
         return True
     model = folder / MODEL
-    if not names <= {FIT, ROWS, MODEL, PLOT} or FIT not in names or (folder / FIT).is_dir():
+    if not names <= {FIT, ROWS, MODEL, PLOT, REPORT} or FIT not in names or (folder / FIT).is_dir():
         return False
     if MODEL in names and not model.is_dir():
         return False
@@ -273,6 +274,7 @@ def write_fit(
     *,
     seed: int | None = None,
     plot: Callable[[Path], None] | None = None,
+    report: bool = True,
     progress: bool | Progress = False,
 ) -> None:
     """Write a fit to a folder, replacing a fit that is there only once all is written.
@@ -289,6 +291,8 @@ def write_fit(
         The seed that the fit was made with.
     plot : callable, optional
         Writes a plot to the path that it is given.
+    report : bool
+        Whether to write report.html, too.
     progress : bool or callable
         As for `Model.fit`.
 
@@ -305,15 +309,17 @@ def write_fit(
     # In the same file system, so that moving is renaming.
     scratch = Path(tempfile.mkdtemp(prefix=".clusterwise-", dir=target.parent))
     try:
-        with progress_reporter(progress) as report:
-            write_rows(fit, data, scratch / ROWS, report)
+        with progress_reporter(progress) as tell:
+            write_rows(fit, data, scratch / ROWS, tell)
         fit.save(scratch / MODEL)
         if plot is not None:
             plot(scratch / PLOT)
+        if report:
+            fit.report(scratch / REPORT, data)
         text = json.dumps(describe(fit, seed), indent=2, ensure_ascii=False, allow_nan=False)
         (scratch / FIT).write_text(text + "\n", encoding="utf-8")
         target.mkdir(exist_ok=True)
-        for name in (MODEL, ROWS, PLOT, FIT):
+        for name in (MODEL, ROWS, PLOT, REPORT, FIT):
             _move(scratch / name, target / name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

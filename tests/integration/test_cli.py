@@ -44,7 +44,9 @@ KEYS = {
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    # Reports take longer than these fits, and have tests of their own.
+    without = ["--no-report"] if arguments[0] == "fit" and "--report" not in arguments else []
+    return CliRunner().invoke(app, [*(str(argument) for argument in arguments), *without])
 
 
 def fit_once(data, *options):
@@ -158,9 +160,14 @@ def test_the_table_is_for_people_with_80_columns(folder):
 
 
 def test_default_folder_and_quiet(place):
-    result = fit_once("data.parquet", "--quiet")
+    result = fit_once("data.parquet", "--quiet", "--report")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-    assert {p.name for p in Path("data-fit").iterdir()} == {"fit.json", "rows.parquet", "model"}
+    assert {p.name for p in Path("data-fit").iterdir()} == {
+        "report.html",
+        "fit.json",
+        "rows.parquet",
+        "model",
+    }
     assert not list(place.glob(".clusterwise-*"))
 
 
@@ -560,3 +567,19 @@ def test_select_compares_and_writes_and_goes_on(frame, tmp_path):
     assert "'two' is not a range such as 1:8" in refused.output
     (place / "other.txt").write_text("mine")
     assert "is not a selection's folder" in run("select", data, *options).output
+
+
+@pytest.mark.long
+def test_reports_and_comparisons_are_made_of_folders(place):
+    for k in (1, 2):
+        assert fit_once("data.csv", "-k", k, "--output", f"k{k}").exit_code == 0
+    result = run("report", "k2", "data.csv")
+    assert result.exit_code == 0, result.output
+    assert 'id="data-table"' in Path("k2/report.html").read_text()
+    assert run("report", "k2", "--output", "bare.html").exit_code == 0
+    result = run("compare", "k1", "k2")
+    assert result.exit_code == 0
+    bic = [read_json(f"k{k}/fit.json")["bic"] for k in (1, 2)]
+    assert f"BIC is least for k2, by {bic[0] - bic[1]:.2f}" in " ".join(result.output.split())
+    assert run("compare", "k1").exit_code == 2
+    assert "no-such" in run("compare", "k1", "no-such").stderr

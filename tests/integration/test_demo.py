@@ -33,7 +33,7 @@ def test_a_story_is_written_and_written_over(tmp_path):
         lines = []
         run_demo(output, say=lines.append, stories=[CO2])
         names = {path.name for path in (output / "co2").iterdir()}
-        assert names == {"fit.json", "rows.parquet", "plot.png", "model"}
+        assert names == {"report.html", "fit.json", "rows.parquet", "plot.png", "model"}
     assert any("CAN MEX USA" in line for line in lines)
     document = json.loads((output / "co2" / "fit.json").read_text())
     # The maximum that other programs find, to an optimiser's tolerance.

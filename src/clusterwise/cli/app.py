@@ -111,6 +111,9 @@ def fit(
         Path | None,
         typer.Option(help="Folder to write; default: the name of DATA and '-fit'.", metavar="DIR"),
     ] = None,
+    report: Annotated[
+        bool, typer.Option(help="Whether to write report.html, a page for people.")
+    ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Fit a mixture of regressions to a file."""
@@ -137,7 +140,7 @@ def fit(
                 "prior": prior,
             },
         )
-        run_fit(request, quiet=quiet)
+        run_fit(request, report=report, quiet=quiet)
 
 
 @app.command()
@@ -271,6 +274,39 @@ def simulate(
         from clusterwise.cli.predicting import run_simulate
 
         run_simulate(folder, n, seed, data, output, force=force)
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    folder: Folder,
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="The rows that were fitted, for plots of them.", metavar="DATA"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="HTML file; default: report.html in DIR.")
+    ] = None,
+) -> None:
+    """Write a fit as one HTML page."""
+    with _reporting(context):
+        from clusterwise.cli.comparing import run_report
+
+        run_report(folder, data, output)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders that `fit` wrote.", metavar="DIR...")
+    ],
+) -> None:
+    """Print fits side by side."""
+    with _reporting(context):
+        from clusterwise.cli.comparing import run_compare
+
+        run_compare(folders)
 
 
 @app.command()

@@ -57,13 +57,15 @@ def read_formula(text: str) -> str | list[str] | None:
     return texts[0] if len(texts) == 1 else texts or None
 
 
-def run_fit(request: Request, *, quiet: bool) -> None:
+def run_fit(request: Request, *, report: bool, quiet: bool) -> None:
     """Fit, print, and write.
 
     Parameters
     ----------
     request : Request
         The options.
+    report : bool
+        Whether to write report.html.
     quiet : bool
         Whether to print nothing.
     """
@@ -74,6 +76,9 @@ def run_fit(request: Request, *, quiet: bool) -> None:
     )
     if not quiet:
         print_fit(fit)
-    write_fit(fit, request.data, request.folder, seed=request.seed, progress=progress)
+    write_fit(
+        fit, request.data, request.folder, seed=request.seed, report=report, progress=progress
+    )
     if not quiet:
-        print(f"\nWrote fit.json, rows.parquet and model/ to {request.folder}/")
+        first = "report.html, " if report else ""
+        print(f"\nWrote {first}fit.json, rows.parquet and model/ to {request.folder}/")

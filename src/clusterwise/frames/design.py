@@ -16,7 +16,7 @@ from clusterwise.frames.expression import Factor
 from clusterwise.frames.formula import Formula
 from clusterwise.frames.scan import Variable
 
-__all__ = ["Design", "build_design", "factor_levels"]
+__all__ = ["Design", "Piece", "build_design", "factor_levels"]
 
 MAX_COLUMNS = 5_000
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from clusterwise.core.errors import ClusterwiseError, DataError, FileError, OptionError
 from clusterwise.frames.columns import Level, Problems, read_levels, read_numbers
-from clusterwise.frames.design import Design, build_design, factor_levels
+from clusterwise.frames.design import Design, Piece, build_design, factor_levels
 from clusterwise.frames.expression import Factor
 from clusterwise.frames.formula import Formula, parse
 from clusterwise.frames.scan import Scan, Variable
@@ -150,6 +150,21 @@ class Encoder:
             Such as ``("1", "x", "g", "x:g")``.
         """
         return self._design(design).terms
+
+    def products(self, design: str) -> tuple[tuple[Piece, ...], ...]:
+        """For each column of a design the operands that it is the product of.
+
+        Parameters
+        ----------
+        design : str
+            Name of the design.
+
+        Returns
+        -------
+        tuple of tuple
+            Operands, a categorical one with the position of a level; none for the intercept.
+        """
+        return self._design(design).products
 
     def variables(self, design: str) -> tuple[str, ...]:
         """Columns of the data that a design needs.

@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import gammaln
@@ -51,6 +51,15 @@ _OPERATORS = {
     ast.Pow: operator.pow,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
+}
+_SIGNS = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.Pow: "**",
+    ast.USub: "negative",
+    ast.UAdd: "I",
 }
 _STATEFUL = {"bs", "cc", "center", "cr", "cs", "hashed", "lag", "poly", "scale", "standardize"}
 _HINTS = {
@@ -110,6 +119,17 @@ class Factor:
             return columns[self.variables[0]]
         with np.errstate(all="ignore"):
             return np.asarray(_walk(self.tree, columns), dtype=np.float64)
+
+    def as_lists(self) -> list[Any]:
+        """A numeric operand as nested lists, for a program that is not Python.
+
+        Returns
+        -------
+        list
+            ``["column", name]``, ``["number", value]``, or the name of an operator or a function
+            and its operands.
+        """
+        return ["column", self.variables[0]] if self.tree is None else _listed(self.tree)
 
 
 def read_expression(source: str, *, wrap: bool = False) -> Factor:
@@ -274,4 +294,20 @@ def _walk(node: ast.expr, columns: Mapping[str, np.ndarray]) -> np.ndarray | np.
             return _OPERATORS[type(op)](_walk(operand, columns))
         case ast.Call(func=ast.Name(id=name), args=[argument]):
             return _FUNCTIONS[name](_walk(argument, columns))
+    raise FormulaError("an expression changed after it was checked")
+
+
+def _listed(node: ast.expr) -> list[Any]:
+    """A checked tree as nested lists."""
+    match node:
+        case ast.Name(id=name):
+            return ["column", name]
+        case ast.Constant(value=int() | float() as value):
+            return ["number", float(value)]
+        case ast.BinOp(op=op, left=left, right=right):
+            return [_SIGNS[type(op)], _listed(left), _listed(right)]
+        case ast.UnaryOp(op=op, operand=operand):
+            return [_SIGNS[type(op)], _listed(operand)]
+        case ast.Call(func=ast.Name(id=name), args=[argument]):
+            return [name, _listed(argument)]
     raise FormulaError("an expression changed after it was checked")

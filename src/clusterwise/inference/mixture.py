@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from clusterwise.core.arrays import constant
+from clusterwise.core.errors import OptionError
 from clusterwise.core.groups import sum_groups, whole_pieces
 from clusterwise.core.incomplete import study
 from clusterwise.core.product import (
@@ -59,6 +60,12 @@ class _QuadraticScores(NamedTuple):
     def width(self) -> int:
         return int(np.prod(self.form.factor.shape[:3]))
 
+    def as_numbers(self) -> dict[str, Any]:
+        constant, factor = self.form
+        return {
+            "kind": "quadratic", "columns": self.columns, "constant": constant, "factor": factor
+        }  # fmt: skip
+
     def subset(self, draws: np.ndarray) -> _QuadraticScores:
         return self._replace(form=jax.tree.map(lambda leaf: leaf[draws], self.form))
 
@@ -81,6 +88,9 @@ class _LinearScores(NamedTuple):
     def width(self) -> int:
         return int(np.prod(self.form.shape[:2]))
 
+    def as_numbers(self) -> dict[str, Any]:
+        return {"kind": "linear", "columns": self.columns, "form": self.form}
+
     def subset(self, draws: np.ndarray) -> _LinearScores:
         return self._replace(form=self.form[draws])
 
@@ -99,6 +109,9 @@ class _SitedScores(NamedTuple):
     @property
     def width(self) -> int:
         return int(np.prod(np.shape(jax.tree.leaves(self.moments)[0])[:2]))
+
+    def as_numbers(self) -> dict[str, Any]:
+        raise OptionError("This density of covariates has no formula outside of the library.")
 
     def subset(self, draws: np.ndarray) -> _SitedScores:
         return self._replace(moments=jax.tree.map(lambda leaf: leaf[draws], self.moments))
@@ -177,6 +190,16 @@ class ScoredMixture:
     def rows_at_a_time(self) -> int:
         """Rows whose scores under all draws stay in cache."""
         return max(64, _NUMBERS // max(sum(one.width for one in self._scored), 1))
+
+    def as_numbers(self, parts: Sequence[int]) -> list[dict[str, Any]]:
+        """Forms of some of the blocks, for a program that is not Python.
+
+        Raises
+        ------
+        OptionError
+            Where a block has no closed form in the columns of a row.
+        """
+        return [self._scored[part].as_numbers() for part in parts]
 
     def scores(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Log densities (n, draws, k) of rows (n, columns) over some of the blocks.

@@ -107,6 +107,17 @@ class AbstractPredictive(ABC):
     def response(self, rows: np.ndarray, part: int) -> AbstractMixture:
         """One part's response given each row's covariates, in data units."""
 
+    @abstractmethod
+    def as_numbers(self) -> list[dict[str, Any]]:
+        """What a row's clusters are weighted by without its responses, as plain numbers.
+
+        Arrays lead with (draw, component); for a program that is not Python.
+        """
+
+    @abstractmethod
+    def coefficients(self, part: int) -> np.ndarray:
+        """Coefficients (draw, component, coefficient) of a response's predictors."""
+
 
 class NormalPredictive(AbstractPredictive):
     """An average over points or draws of the parameters, which lead with an axis of them."""
@@ -158,6 +169,17 @@ class NormalPredictive(AbstractPredictive):
             np.sqrt(variance).reshape(-1, m),
             np.full(m, np.inf),
         )
+
+    def as_numbers(self) -> list[dict[str, Any]]:
+        """The forms of the blocks."""
+        return self.mixture.as_numbers(self.reader.blocks(response=False))
+
+    def coefficients(self, part: int) -> np.ndarray:
+        """Of all draws."""
+        linear = self._parameters.parts[part + 1]
+        if isinstance(linear, Coefficients):
+            return np.asarray(linear.values)
+        return np.asarray(linear.coefficients)[..., 0]
 
     def _of_family(
         self, rows: np.ndarray, part: int, linear: Coefficients, log_weights: np.ndarray
@@ -236,6 +258,24 @@ class StudentPredictive(AbstractPredictive):
             sds,
             np.broadcast_to(own.residual.dof[:, 0], scores.shape[1:]),
         )
+
+    def as_numbers(self) -> list[dict[str, Any]]:
+        """Log probabilities of the clusters, and what each density predicts."""
+        found = []
+        for number in self.reader.blocks(response=False):
+            if number == 0:
+                form = self._log_weights[None, :, None]
+                found.append({"kind": "linear", "columns": [0], "form": form})
+                continue
+            part = self.reader.layout.parts[number - 1]
+            numbers = self._parts[number - 1].as_numbers()
+            columns = {"regressors": list(part.regressors), "columns": list(part.responses)}
+            found.append({**columns, **numbers})
+        return found
+
+    def coefficients(self, part: int) -> np.ndarray:
+        """Expected ones."""
+        return self._parts[part].coefficients[None, :, :, 0]
 
     def _scores(self, rows: np.ndarray, parts: Sequence[int]) -> np.ndarray:
         """Log densities (n, k) of the clusters with some of the blocks."""

@@ -25,6 +25,10 @@ class LevelPredictive(NamedTuple):
 
     log_probabilities: Float[Array, "k levels"]
 
+    def as_numbers(self) -> dict[str, Any]:
+        """Its numbers, leading with an axis of draws, by the name of what is to be computed."""
+        return {"kind": "linear", "form": np.asarray(self.log_probabilities)[None]}
+
     def log_density(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Log probability (n, k) of rows y (n, levels) of zeros and ones, in NumPy."""
         return y @ self.log_probabilities.T

@@ -8,7 +8,7 @@ constant as the only regressor normal-inverse-Wishart.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,16 @@ class LinearPredictive(NamedTuple):
     coefficients: Float[Array, "k p q"]
     rows: Float[Array, "k p p"]
     residual: StudentScale
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Its numbers, leading with an axis of draws, by the name of what is to be computed."""
+        return {
+            "kind": "student",
+            "rows": self.rows[None],
+            "coefficients": self.coefficients[None],
+            "whitening": self.residual.whitening[None],
+            "dof": self.residual.dof[None],
+        }
 
     def inflation(self, x: np.ndarray) -> np.ndarray:
         """Factor (n, k) by which not knowing the coefficients widens the scale matrix."""

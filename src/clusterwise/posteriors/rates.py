@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,14 @@ class RatePredictive(NamedTuple):
 
     shape: Float[Array, " k"]
     rate: Float[Array, " k"]
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Its numbers, leading with an axis of draws, by the name of what is to be computed."""
+        return {
+            "kind": "negative_binomial",
+            "shape": np.asarray(self.shape)[None],
+            "rate": np.asarray(self.rate)[None],
+        }
 
     def log_density(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Log probability (n, k) of rows y (n, 2), a count and its log factorial, in NumPy."""

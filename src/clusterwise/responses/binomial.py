@@ -38,6 +38,10 @@ class AbstractBinary(AbstractGeneralised):
                 f"{type(self).__name__}(link={self.link!r}) is not known; use 'logit' or 'probit'."
             )
 
+    @property
+    def mean_link(self) -> str:
+        return self.link
+
     def _successes(self, observed: Observed) -> tuple[Float[Array, " rows"], Any]:
         """Successes, and trials."""
         return observed[0], observed[1] if self.takes_trials else 1.0

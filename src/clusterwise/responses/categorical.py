@@ -46,6 +46,10 @@ class Categorical(AbstractLevels):
     def predictor_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return names[1:]
 
+    @property
+    def mean_link(self) -> str:
+        return "multinomial"
+
     def log_prob(self, observed: Observed, predictors: Predictors) -> Float[Array, "k rows"]:
         return _chosen(observed, predictors) - _normaliser(predictors)
 

@@ -33,6 +33,11 @@ class AbstractFamily(ABC):
     by_level: ClassVar[bool] = False
     """Whether a dispersion has a number for every level of the response but two."""
 
+    @property
+    @abstractmethod
+    def mean_link(self) -> str:
+        """Name of what makes the mean out of predictors; its inverse is in `report/page.js`."""
+
     def coded(self, expression: str) -> str:
         """The response's expression in the formula of its columns."""
         return expression

@@ -46,6 +46,10 @@ class GammaResponse(AbstractGeneralised):
     def shared_dispersion(self) -> bool:
         return self.shared_shape
 
+    @property
+    def mean_link(self) -> str:
+        return "log"
+
     def log_prob(self, observed: Observed, predictors: Predictors) -> Float[Array, "k rows"]:
         log_y, (log_mean, log_shape) = _log(observed[0]), predictors
         excess, shape = log_y - log_mean + log_shape, jnp.exp(log_shape)

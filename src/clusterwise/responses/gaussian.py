@@ -44,6 +44,10 @@ class Gaussian(AbstractFamily):
         if self.sigma is not None:
             check_positive("Gaussian", sigma=self.sigma)
 
+    @property
+    def mean_link(self) -> str:
+        return "identity"
+
     def block(self, columns: PartColumns) -> LinearGaussian:
         return LinearGaussian(columns.regressors, columns.responses)
 

@@ -47,6 +47,10 @@ class NegativeBinomial(AbstractGeneralised):
     def shared_dispersion(self) -> bool:
         return self.shared_size
 
+    @property
+    def mean_link(self) -> str:
+        return "log"
+
     def log_prob(self, observed: Observed, predictors: Predictors) -> Float[Array, "k rows"]:
         y, (log_mean, log_size) = observed[0], predictors
         size, ratio = jnp.exp(log_size), jnp.exp(jnp.minimum(log_mean - log_size, _MOST))

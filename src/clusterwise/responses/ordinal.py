@@ -67,6 +67,10 @@ class Ordinal(AbstractLevels):
     def predictor_names(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return (self.title(names),)
 
+    @property
+    def mean_link(self) -> str:
+        return "cumulative"
+
     def log_prob(self, observed: Observed, predictors: Predictors) -> Float[Array, "k rows"]:
         # Thresholds less the predictor; the first threshold is zero.
         gaps = jnp.exp(predictors[1:])

@@ -30,6 +30,10 @@ class Poisson(AbstractGeneralised):
 
     name: ClassVar[str] = "poisson"
 
+    @property
+    def mean_link(self) -> str:
+        return "log"
+
     def log_prob(self, observed: Observed, predictors: Predictors) -> Float[Array, "k rows"]:
         return self.expansion(observed, predictors).value
 

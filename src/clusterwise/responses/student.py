@@ -54,6 +54,10 @@ class StudentT(AbstractGeneralised):
     def dispersion_names(self) -> tuple[str, ...]:
         return ("sigma", "nu") if self.degrees_of_freedom is None else ("sigma",)
 
+    @property
+    def mean_link(self) -> str:
+        return "identity"
+
     def _dof(self, predictors: Predictors) -> Any:
         return self.degrees_of_freedom or jnp.exp(predictors[2])
 

@@ -48,6 +48,10 @@ class ZeroInflatedPoisson(AbstractGeneralised):
     def shared_dispersion(self) -> bool:
         return self.shared_zero
 
+    @property
+    def mean_link(self) -> str:
+        return "zero_inflated"
+
     def log_prob(self, observed: Observed, predictors: Predictors) -> Float[Array, "k rows"]:
         y, (log_mean, log_odds) = observed[0], predictors
         rate = jnp.exp(jnp.minimum(log_mean, _MOST))
