@@ -54,7 +54,8 @@ def shown_rows(
     encoder, group = fit.reader.encoder, fit.reader.layout.groups
     designs = [name for name in encoder.designs if name != "weight"]
     needed = [v for design in designs for v in encoder.variables(design)]
-    columns = list(dict.fromkeys([*needed, *also, *([] if group is None else [group])]))
+    wanted: list[str] = [*needed, *also, *([] if group is None else [group])]
+    columns = list(dict.fromkeys(wanted))
     # Data may be made with a small seed; keys equal to a column would pick its smallest values.
     rng = np.random.default_rng(_SEED)
     together = None if group is None else _some_groups(fit.reader.group_numbers(data), most, rng)

@@ -70,7 +70,7 @@ def page(fit: Fit, data: Any = None, *, selection: Any = None) -> str:
     from jinja2 import Environment, select_autoescape
     from markupsafe import Markup
 
-    own = files(__package__)
+    own = files("clusterwise.report")
     environment = Environment(autoescape=select_autoescape(default=True), trim_blocks=True)
     template = environment.from_string((own / "page.html").read_text(encoding="utf-8"))
     rows = None if data is None else shown_rows(fit, data, most=_ROWS).frame

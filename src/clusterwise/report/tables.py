@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -88,7 +88,7 @@ def described(data: Any, names: Iterable[str]) -> pd.DataFrame:
     columns = {name: _Column() for name in names}
     for frame in open_table(data).batches(tuple(columns), BLOCK_ROWS):
         for name, column in columns.items():
-            column.add(frame[name])
+            column.add(cast(pd.Series, frame[name]))
     return pd.DataFrame.from_dict({n: c.row() for n, c in columns.items()}, orient="index")
 
 

@@ -246,7 +246,7 @@ def fingerprint(data: Any) -> str:
     table = open_table(data)
     found = hashlib.sha256(repr(table.names).encode())
     for frame in table.batches(table.names, BLOCK_ROWS):
-        hashes: Any = hash_pandas_object(frame, index=False)
+        hashes = cast(Any, hash_pandas_object)(frame, index=False)
         found.update(hashes.to_numpy().tobytes())
     return found.hexdigest()
 
