@@ -15,7 +15,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # Folders of tests that call what the library itself only calls in double precision. The other
 # tests go without, since they show that the library switches it on.
-IN_DOUBLE_PRECISION = {"calibration", "engines", "families", "laws", "posteriors"}
+IN_DOUBLE_PRECISION = {"calibration", "engines", "families", "laws", "posteriors", "weights"}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from clusterwise.responses.zero_inflated import ZeroInflatedPoisson
     from clusterwise.selection.select import select
     from clusterwise.selection.selection import Selection
+    from clusterwise.weights.gated import Gated, LogitStickBreaking
     from clusterwise.weights.specification import (
         Dirichlet,
         DirichletProcess,
@@ -80,10 +81,12 @@ __all__ = [
     "FormulaError",
     "Gamma",
     "GammaResponse",
+    "Gated",
     "Gaussian",
     "GaussianCovariates",
     "Gibbs",
     "KnownWeights",
+    "LogitStickBreaking",
     "MemoizedVI",
     "MixtureOfRegressions",
     "Model",
@@ -133,6 +136,7 @@ _HOMES = {
     "responses.zero_inflated": "ZeroInflatedPoisson",
     "selection.select": "select",
     "selection.selection": "Selection",
+    "weights.gated": "Gated LogitStickBreaking",
     "weights.specification": "Dirichlet DirichletProcess KnownWeights PitmanYor",
 }
 _LATER = {

@@ -12,10 +12,12 @@ import jax
 import numpy as np
 import pandas as pd
 
+from clusterwise.assembly.layout import GATES
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
 from clusterwise.core.groups import first_rows, group_sizes
 from clusterwise.core.random import RandomState, as_generator
+from clusterwise.core.runtime import double_precision
 from clusterwise.inference.components import ComponentPredictions
 from clusterwise.inference.errors import StandardErrors, beside
 from clusterwise.inference.estimates import Estimates
@@ -166,8 +168,19 @@ class Fit:
 
     @property
     def weights(self) -> pd.Series:
-        """Mixing weights, largest first."""
+        """Mixing weights, largest first; averages over the fitted rows where they have gates."""
         return pd.Series(self._estimates.values.weights, self._estimates.components, name="weight")
+
+    @property
+    def gates(self) -> pd.DataFrame:
+        """Coefficients of mixing weights that depend on covariates: one row a component.
+
+        By the multinomial logit (`Gated`) those of the log odds against component 0, whose row is
+        zero. By stick-breaking (`LogitStickBreaking`) those of the log odds of a component's
+        stick; the index then has the stick's place beside the component's number, and the last
+        stick, which takes what is left, has none. Without columns where weights are constant.
+        """
+        return self._estimates.gates()
 
     @property
     def coefficients(self) -> pd.DataFrame:
@@ -438,7 +451,7 @@ class Fit:
         draws, record = self._with_draws(), self._record
         rows = np.zeros((0, 0)) if record.rows is None else record.rows[record.rows[:, -1] > 0, :-1]
         weights = resolve_weights(self.model.weights, self.n_components)
-        groups = weights.prior(self.n_components, flat=False).label_groups
+        groups = double_precision(weights.prior)(self.n_components, flat=False).label_groups
         return SampledMixture(self.reader, record.block, draws, record.log_density, rows, groups)
 
     @property
@@ -866,7 +879,8 @@ class Fit:
         ]
         truth = estimated_truth(self._estimates, encoder.levels)
         rng, groups = as_generator(random_state), self.model.groups
-        return simulate(responses, truth, n, rng, data, encoder, groups)
+        gating = designs[GATES]["formula"] if GATES in designs else None
+        return simulate(responses, truth, n, rng, data, encoder, groups, gating)
 
     def _response_part(self, response: str | None) -> int:
         names = dict(self._layout.responses)

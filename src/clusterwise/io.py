@@ -43,6 +43,7 @@ from clusterwise.posteriors.specification import (
 from clusterwise.record import FitRecord
 from clusterwise.regression.free import is_distribution
 from clusterwise.responses.registry import FAMILIES
+from clusterwise.weights.gated import Gated, LogitStickBreaking
 from clusterwise.weights.specification import (
     Dirichlet,
     DirichletProcess,
@@ -66,8 +67,10 @@ _SPECIFICATIONS = {
         DirichletProcess,
         FamilyCovariates,
         Gamma,
+        Gated,
         GaussianCovariates,
         KnownWeights,
+        LogitStickBreaking,
         Normal,
         NormalInverseGamma,
         NormalInverseWishart,
@@ -113,7 +116,9 @@ def save(model: Model, record: FitRecord, path: str | os.PathLike[str]) -> None:
         arrays |= _flatten("draws", record.draws)
     for name in _DRAWN:
         value = getattr(record, name)
-        if record.posterior is None and value is not None:
+        # Averages of weights that depend on the row need rows.
+        kept = record.posterior is None or (name == "rows" and record.layout.gate is not None)
+        if kept and value is not None:
             arrays[name] = value
     arrays |= {f"{_STATS}{name}": value for name, value in record.sample_stats.items()}
     try:
@@ -219,11 +224,12 @@ def _document(model: Model, record: FitRecord, digest: str) -> dict[str, Any]:
         "arrays_sha256": digest,
         "model": model_document(model),
         "encoder": record.encoder.to_dict(),
-        "design": {"names": record.design.names, "parts": record.design.parts},
+        "design": record.design._asdict(),
         "layout": {
             "raw_names": record.layout.raw_names,
             "columns": record.layout.columns,
             "parts": [_part_document(part) for part in record.layout.parts],
+            "gate": None if record.layout.gate is None else _part_document(record.layout.gate),
         },
         "restarts": record.restarts,
         "notes": record.notes,
@@ -305,26 +311,19 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
     layout = Layout(
         tuple(saved["raw_names"]),
         tuple(Column(int(raw), float(a), float(b)) for raw, a, b in saved["columns"]),
-        tuple(
-            Part(
-                kind=str(part["kind"]),
-                **{name: tuple(part.get(name, ())) for name in _PART_FIELDS},
-                offset=part.get("offset"),
-                trials=part.get("trials"),
-                form=form,
-            )
-            for part, form in zip(saved["parts"], forms, strict=True)
-        ),
+        tuple(_part(part, form) for part, form in zip(saved["parts"], forms, strict=True)),
         model.groups,
+        None if saved.get("gate") is None else _part(saved["gate"], spec.weights),
     )
-    parts = tuple(
-        RawPart(kind, tuple(terms), tuple(names), bool(shifted), *rest)
-        for kind, terms, names, shifted, *rest in document["design"]["parts"]
-    )
+    design = document["design"]
     kinds = _kinds(spec, layout)
     return FitRecord(
         encoder=encoder,
-        design=RawDesign(tuple(document["design"]["names"]), parts),
+        design=RawDesign(
+            tuple(design["names"]),
+            tuple(_raw_part(*part) for part in design["parts"]),
+            None if design.get("gate") is None else _raw_part(*design["gate"]),
+        ),
         layout=layout,
         parameters=_parameters("parameters", kinds, arrays),
         moments=_tree("moments", kinds.moments, arrays),
@@ -347,6 +346,20 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
         **{name: document[name] for name in _SCALARS if name != "n_groups"},
         n_groups=document.get("n_groups"),
     )
+
+
+def _part(saved: dict[str, Any], form: Any) -> Part:
+    return Part(
+        kind=str(saved["kind"]),
+        **{name: tuple(saved.get(name, ())) for name in _PART_FIELDS},
+        offset=saved.get("offset"),
+        trials=saved.get("trials"),
+        form=form,
+    )
+
+
+def _raw_part(kind: str, terms: Any, names: Any, shifted: Any, *rest: Any) -> RawPart:
+    return RawPart(kind, tuple(terms), tuple(names), bool(shifted), *rest)
 
 
 def _flatten(name: str, tree: Any) -> dict[str, np.ndarray]:

@@ -60,7 +60,8 @@ class Model:
         `FamilyCovariates`; None for the conditional model p(y | x).
     weights
         "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
-        `PitmanYor`, `KnownWeights`.
+        `PitmanYor`, `KnownWeights`; `Gated` or `LogitStickBreaking` for weights that depend on
+        columns of the row, which are then given and not modelled.
     shared
         Terms with one coefficient for all clusters, as a formula's right side: "x2", or "1 + x2"
         with the intercept. Of responses that are not Gaussian.
@@ -191,11 +192,13 @@ class Model:
             (k,), "coefficients" (k, p), "sigma" (k,) and, where covariates are modelled, "means"
             (k, d) and "covariances" (k, d, d), "levels" {column: {level: (k,)}}, and "profiles"
             {column: {parameter: (k,)}} as `Fit.profiles` names them. With several responses,
-            coefficients and sigma are dictionaries by response.
+            coefficients and sigma are dictionaries by response. Weights that depend on
+            covariates have "gates" in the place of "weights": (k, p), or by stick-breaking
+            (k - 1, p) of the sticks in order.
         random_state
             Seed or generator; the same seed gives the same rows.
         data
-            Columns that the regression needs and no density of covariates gives. Its rows are
+            Columns that the model needs and no density of covariates gives. Its rows are
             used as they are if there are `n` of them, else drawn with replacement.
 
         Returns
@@ -235,7 +238,9 @@ class Model:
         spec = self.specification(open_table(data).names if data is not None else ())
         truth = read_truth(spec, params)
         rng = as_generator(random_state)
-        return simulate(spec.responses, truth, n, rng, data, groups=self.groups)
+        return simulate(
+            spec.responses, truth, n, rng, data, groups=self.groups, gating=spec.weights.gating
+        )
 
     def numpyro(self, data: Any) -> Callable[[], None]:
         """The model over these data as a NumPyro program, on the data's own scale.
@@ -258,7 +263,8 @@ class Model:
         Raises
         ------
         OptionError
-            For several responses, prior="flat", or missing values.
+            For several responses, prior="flat", missing values, or weights that depend on
+            covariates.
 
         Examples
         --------

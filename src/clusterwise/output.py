@@ -81,11 +81,15 @@ def describe(fit: Fit, seed: int | None = None) -> dict[str, Any]:
 def _components(fit: Fit) -> list[dict[str, Any]]:
     spread = fit.summary().table
     covariances = fit.covariances
-    found, levels, profiles = [], fit.levels, fit.profiles
+    found, levels, profiles, gates = [], fit.levels, fit.profiles, fit.gates
     for k in range(fit.n_components):
         one: dict[str, Any] = {"weight": fit.weights[k]}
         if "weight (sd)" in spread:
             one["weight_sd"] = spread["weight (sd)"][k]
+        if len(gates.columns):
+            one["gates"] = gates.iloc[k].to_dict()
+            if "stick" in gates.index.names:
+                one["stick"] = int(gates.index.get_level_values("stick")[k])
         one["coefficients"] = _nested(fit.coefficients.loc[k])
         deviations = {
             key: spread[label][k]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,14 +17,17 @@ from clusterwise.assembly.units import Values, in_data_units, spread_in_data_uni
 from clusterwise.core.arrays import constant
 from clusterwise.core.product import Product, ProductParameters
 from clusterwise.core.random import random_key
-from clusterwise.core.rows import Rows
+from clusterwise.core.rows import BLOCK_ROWS, Rows, pack_rows
 from clusterwise.core.runtime import Program, double_precision
-from clusterwise.engines.problem import Outcome
+from clusterwise.engines.averages import with_average_weights
+from clusterwise.engines.problem import Outcome, Problem
 from clusterwise.engines.relabelling import permute, reorder
 from clusterwise.frames.encoder import Encoder
 from clusterwise.inference.boundary import boundary_notes
 from clusterwise.inference.identifiability import data_notes
 from clusterwise.inference.mixture import ScoredMixture
+from clusterwise.sources.source import Source
+from clusterwise.sources.store import MemoryStore
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,6 +106,9 @@ class FitRecord:
             return self
         keys = jax.random.split(random_key(self.n_rows), VARIATIONAL_DRAWS)
         draws = jax.tree.map(lambda leaf: np.asarray(leaf)[None], _sample(self.posterior, keys))
+        if self.block.gated:
+            assert self.rows is not None
+            draws = with_average_weights(self.block, _source(self.rows), draws)
         return replace(self, draws=reorder(draws, self.order, axis=2))
 
     def tree(self) -> xr.DataTree:
@@ -144,7 +151,12 @@ class FitRecord:
         units = self.layout if layout is None else layout
         if self.posterior is not None:
             spread = reorder(_spread(self.posterior), self.order, axis=0)
-            return spread_in_data_units(units, spread)
+            found = spread_in_data_units(units, spread)
+            if not self.block.gated:
+                return found
+            # Averages of weights over rows have no closed form.
+            drawn = in_data_units(units, self.with_draws().draws)
+            return found._replace(weights=_spread_of_draws(drawn.weights))
         if self.draws is None:
             return None
         drawn = in_data_units(units, self.draws)
@@ -205,6 +217,7 @@ def _sample(posterior: Any, keys: jax.Array) -> Any:
 def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: float) -> FitRecord:
     """Collect what is kept of an engine's outcome."""
     prepared = assembled.prepared
+    outcome = _with_weights(assembled.problem, outcome)
     weights = np.asarray(outcome.parameters.parts[0].log_weights)
     order = np.argsort(-weights, kind="stable")
     total = prepared.source.total_weight
@@ -246,6 +259,30 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         ),
         seconds=seconds,
     )
+
+
+@double_precision
+def _with_weights(problem: Problem, outcome: Outcome) -> Outcome:
+    """The outcome with the average weights of the rows, where weights depend on the row."""
+    if not problem.block.gated:
+        return outcome
+    averaged = partial(with_average_weights, problem.block, problem.source)
+    optima = [own._replace(parameters=averaged(own.parameters)) for own in outcome.optima]
+    outcome = outcome._replace(optima=optima, parameters=averaged(outcome.parameters))
+    if outcome.draws is None:
+        return outcome
+    draws = outcome.draws._replace(parameters=averaged(outcome.draws.parameters))
+    mean = jax.tree.map(np.asarray, draws.parameters.mean_of_draws())
+    return outcome._replace(draws=draws, parameters=mean)
+
+
+def _source(rows: np.ndarray) -> Source:
+    """Rows (m, columns + 1) with their weights as a source."""
+    store = MemoryStore()
+    for first in range(0, len(rows), BLOCK_ROWS):
+        part = rows[first : first + BLOCK_ROWS]
+        store.append(pack_rows(part[:, :-1], part[:, -1]))
+    return Source(store, len(rows), float(rows[:, -1].sum()))
 
 
 def _rows(prepared: Prepared) -> np.ndarray:

@@ -54,6 +54,11 @@ def check_point(record: FitRecord, what: str) -> None:
             f"{what} are of maximum likelihood, and engine={record.engine!r} has a posterior: see "
             "the standard deviations in fit.summary(), or fit with engine='em'."
         )
+    if record.block.gated:
+        raise OptionError(
+            f"{what} do not cover weights that depend on covariates in this version; the standard "
+            "deviations in fit.summary() of engine='vi' or a sampling engine do."
+        )
     chosen = next(row for row in record.restarts if row["chosen"])
     if chosen["degenerate"]:
         raise OptionError(

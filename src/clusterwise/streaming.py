@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.block import AbstractBlock, Statistics
+from clusterwise.core.errors import OptionError
 from clusterwise.core.rows import BLOCK_ROWS, pack_rows
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Outcome, Problem
@@ -63,6 +64,11 @@ def start_stream(record: FitRecord, problem: Problem, outcome: Outcome) -> tuple
     Stream
         What `stream_more` needs of the rows.
     """
+    if record.block.gated:
+        raise OptionError(
+            "partial_fit forgets rows, and weights that depend on covariates are averages over "
+            "all of them; fit all rows at once, or use constant weights such as 'dirichlet'."
+        )
     prior, posterior, moments = _as_arrays((problem.prior, record.posterior, outcome.moments))
     totals, entropy = assign_rows(record.block, moments, problem.source)
     stream = Stream(prior, moments, totals.statistics, entropy)

@@ -20,6 +20,7 @@ DOCUMENTS = (
     "docs/coming-from.md",
     "docs/extending.md",
     "docs/families.md",
+    "docs/gates.md",
     "docs/missing.md",
     "docs/numpyro.md",
     "docs/plots.md",

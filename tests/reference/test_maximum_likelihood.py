@@ -33,6 +33,13 @@ PENGUINS = "bill_length_mm + bill_depth_mm + flipper_length_mm"
 REFERENCES = {
     "co2": Reference("co2", {"formula": "CO2 ~ GNP"}, -66.93976779284077, 1e-4),
     "no": Reference("NOdata", {"formula": "Equivalence ~ NO"}, 122.03835578547404, 1e-4),
+    # Mixture of experts: BIC -211.4225 with eight parameters.
+    "no, gated": Reference(
+        "NOdata",
+        {"formula": "Equivalence ~ NO", "weights": cw.Gated("NO")},
+        123.620590747,
+        1e-4,
+    ),
     "faithful": Reference("faithful", {"covariates": "eruptions + waiting"}, -1130.26396, 1e-3),
     "four clusters, joint": Reference(
         "four_clusters",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clusterwise.assembly.build import Specification, make_block, make_problem
-from clusterwise.assembly.layout import RawDesign, raw_design
+from clusterwise.assembly.layout import GATES, RawDesign, raw_design
 from clusterwise.assembly.missing import check_gaps, gap_notes
 from clusterwise.assembly.prepare import WEIGHT, Prepared, incomplete, prepare
 from clusterwise.assembly.specify import settle
@@ -17,7 +17,6 @@ from clusterwise.engines.problem import Problem
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
 from clusterwise.regression.free import is_free
-from clusterwise.weights.specification import Dirichlet, KnownWeights
 
 
 class Assembled(NamedTuple):
@@ -43,6 +42,8 @@ def designs(spec: Specification) -> dict[str, str]:
             found[f"trials:{i}"] = f"0 + {response.trials}"
     for j, density in enumerate(spec.densities):
         found[f"covariates:{j}"] = density.formula
+    if spec.weights.gating is not None:
+        found[GATES] = spec.weights.gating
     if spec.sample_weight is not None:
         found[WEIGHT] = f"0 + {spec.sample_weight}"
     return found
@@ -83,6 +84,24 @@ def check_encoder(spec: Specification, encoder: Encoder) -> None:
             raise DataError(f"{what} {text!r} must be one column or expression.")
 
 
+def _check_gates(spec: Specification, encoder: Encoder) -> None:
+    """Refuse weights that depend on what the model itself draws: that would be no density."""
+    if spec.weights.gating is None:
+        return
+    gating = encoder.variables(GATES)
+    for design in encoder.designs:
+        if not design.startswith(("covariates:", "response:")):
+            continue
+        both = [name for name in encoder.variables(design) if name in gating]
+        if both:
+            what = "the response" if design.startswith("response") else "covariates"
+            raise OptionError(
+                f"weights={spec.weights!r}: column {both[0]!r} is {what} of the model too, which "
+                "draws it given the cluster; weights may depend on columns that are given only. "
+                f"Leave {both[0]!r} out of the weights' formula or out of {what}."
+            )
+
+
 def _check_stray_text(table: Table, encoder: Encoder) -> None:
     """Refuse text that has strayed into a column of numbers, which makes it categorical."""
     for design in encoder.designs:
@@ -114,7 +133,8 @@ def _is_number(text: str) -> bool:
 def count_parameters(spec: Specification, prepared: Prepared) -> int:
     """Free parameters: weights, identified coefficients, dispersions."""
     k = spec.n_components
-    total = spec.weights.n_parameters(k)
+    gate = prepared.layout.gate
+    total = spec.weights.n_parameters(k) * (1 if gate is None else len(gate.regressors))
     for part in prepared.layout.parts:
         own = part.form.n_predictors(len(part.responses))
         shared = len(part.shared_regressors)
@@ -136,6 +156,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
         spec = settled
         encoder = _encoder(table, spec)
     check_encoder(spec, encoder)
+    _check_gates(spec, encoder)
     _check_stray_text(table, encoder)
     design = raw_design(encoder, list(spec.responses), [d.by_level for d in spec.densities])
     prepared = prepare(
@@ -151,6 +172,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
             for kind, prior in spec.priors.items()
         },
         forms=spec.forms,
+        weights=spec.weights,
         groups=spec.groups,
         rng=rng,
     )
@@ -161,7 +183,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
     n_parameters = count_parameters(spec, prepared)
     # The truncation of a process is no claim that so many clusters exist.
     claimed = n_parameters
-    if not isinstance(spec.weights, (Dirichlet, KnownWeights)) and not spec.flat:
+    if spec.weights.truncated and not spec.flat:
         claimed = count_parameters(spec._replace(n_components=1), prepared)
     if encoder.n_rows < claimed:
         raise OptionError(

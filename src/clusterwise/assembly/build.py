@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from clusterwise.core.groups import first_rows, group_sizes
 from clusterwise.core.incomplete import Incomplete, Patterns
 from clusterwise.core.product import Product, ProductPosterior
 from clusterwise.covariates.density import AbstractDensity
+from clusterwise.engines.averages import average_weights
 from clusterwise.engines.degeneracy import Degeneracy
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import StartData
@@ -30,7 +32,7 @@ from clusterwise.regression.prior import (
 )
 from clusterwise.responses.generalised import AbstractGeneralised
 from clusterwise.weights.mixing import MixingWeights
-from clusterwise.weights.specification import AbstractWeights, Dirichlet
+from clusterwise.weights.specification import AbstractWeights, Dirichlet, GateDesign
 
 
 class Specification(NamedTuple):
@@ -63,14 +65,23 @@ class Specification(NamedTuple):
 def make_block(layout: Layout) -> Product:
     """The model as one block over a layout's columns: weights first, then the parts."""
     parts = tuple(part.form.block(part.columns) for part in layout.parts)
-    return _product(layout, *parts)
+    return _product(layout, _weights(layout), *parts)
 
 
-def _product(layout: Layout, *parts: Any) -> Product:
-    """Parts with mixing weights, which count rows, or groups of them."""
+def _weights(layout: Layout) -> Any:
+    """Block of the mixing weights."""
+    gate, unit = layout.gate, _unit(layout)
+    return MixingWeights((unit,)) if gate is None else gate.form.block(gate.regressors, unit)
+
+
+def _unit(layout: Layout) -> int:
+    """Column that mixing weights count by: rows, or groups of them."""
     groups = layout.group_columns
-    weights = MixingWeights() if groups is None else MixingWeights((groups.unit,))
-    return Product((weights, *parts), layout.n_columns, groups)
+    return 0 if groups is None else groups.unit
+
+
+def _product(layout: Layout, *blocks: Any) -> Product:
+    return Product(blocks, layout.n_columns, layout.group_columns)
 
 
 def to_data_units(layout: Layout, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,7 +139,9 @@ def make_prior(
     sampled: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> ProductPosterior:
     """Priors of all blocks, in standard units."""
-    parts: list[Any] = [spec.weights.prior(spec.n_components, spec.flat)]
+    parts: list[Any] = [
+        spec.weights.prior(spec.n_components, spec.flat, _gate_design(layout, gram))
+    ]
     for part in layout.parts:
         frame = make_frame(layout, part, gram, spec.n_components, sampled)
         what = repr(part.title) if part.is_response else "the covariates"
@@ -136,6 +149,14 @@ def make_prior(
         given = "default" if is_free(own) else own
         parts.append(part.form.prior(what, frame, given, part.shared_regressors))
     return ProductPosterior(tuple(parts))
+
+
+def _gate_design(layout: Layout, gram: np.ndarray) -> GateDesign | None:
+    """What mixing weights depend on."""
+    if layout.gate is None:
+        return None
+    own = np.asarray(layout.gate.regressors, int)
+    return GateDesign(gram[np.ix_(own, own)], gram[0, own])
 
 
 def make_free_prior(
@@ -187,7 +208,7 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
             _comparable(layout, rows, features), regressions, _group_numbers(layout, rows)
         ),
         joint=joint,
-        degeneracy=_degeneracy(prepared),
+        degeneracy=_degeneracy(prepared, block),
         free_prior=make_free_prior(spec, layout, prepared.typical_gram, prior),
     )
 
@@ -211,7 +232,7 @@ def _working(part: Part, rows: np.ndarray) -> np.ndarray:
     return working if sample.offset is None else working - sample.offset[:, None]
 
 
-def _degeneracy(prepared: Prepared) -> Degeneracy:
+def _degeneracy(prepared: Prepared, block: Product) -> Degeneracy:
     parts = prepared.layout.parts
     names = [f"{p.family.spread} of {p.title!r}" if p.family else "covariance" for p in parts]
     widest = max(len(part.regressors) for part in parts)
@@ -220,6 +241,7 @@ def _degeneracy(prepared: Prepared) -> Degeneracy:
         tuple(_pooled_variance(prepared, part) for part in parts),
         (widest + 1) / prepared.source.total_weight,
         tuple(_variance_of(part) for part in parts),
+        partial(average_weights, block, prepared.sample),
     )
 
 
@@ -252,7 +274,7 @@ def _variance_of(part: Part) -> Callable[[Any], np.ndarray]:
 
 def _features(layout: Layout) -> list[int]:
     """All columns but the constant, each once."""
-    found = {i for part in layout.parts for i in (*part.regressors, *part.responses) if i}
+    found = {i for part in layout.every for i in (*part.regressors, *part.responses) if i}
     return sorted(found)
 
 
@@ -280,5 +302,6 @@ def _joint(
     )
     density = linear_prior(frame, LinearOptions("all columns", "full", False, None), "default")
     weights = Dirichlet().prior(spec.n_components, flat=False)
-    block = _product(prepared.layout, LinearGaussian((0,), tuple(features)))
+    constant = MixingWeights((_unit(prepared.layout),))
+    block = _product(prepared.layout, constant, LinearGaussian((0,), tuple(features)))
     return _over_gaps(block, prepared), ProductPosterior((weights, density))

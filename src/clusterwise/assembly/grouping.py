@@ -48,6 +48,24 @@ def numbers_of(ids: Sequence[pd.Series]) -> np.ndarray:
     return pd.factorize(joined)[0]
 
 
+def check_gates(layout: Layout, rows: np.ndarray, ids: Sequence[pd.Series]) -> None:
+    """Refuse groups whose rows (n, columns), in the data's order, say different weights."""
+    gate, numbers = layout.gate, numbers_of(ids)
+    if gate is None:
+        return
+    values = rows[:, list(gate.regressors)]
+    first = np.unique(numbers, return_index=True)[1]
+    wrong, places = np.nonzero(values != values[first[numbers]])
+    if wrong.size:
+        term = gate.terms[gate.kept_terms[int(places[0])]]
+        joined = pd.concat(ids, ignore_index=True)
+        raise DataError(
+            f"the rows of {layout.groups}={joined[int(wrong[0])]!r} share a cluster, and {term!r}, "
+            f"which its weights depend on, differs between them (row {wrong[0]}, from 0); give "
+            "every row of a group the same value, such as the group's first or average one"
+        )
+
+
 def group_rows(ids: Sequence[pd.Series], weight: np.ndarray) -> Grouping:
     """Sort the rows of a table that is read part by part; their weights are (n,)."""
     numbers = numbers_of(ids)

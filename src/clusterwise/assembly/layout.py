@@ -17,6 +17,7 @@ from clusterwise.frames.encoder import Encoder
 from clusterwise.regression.columns import PartColumns
 
 INTERCEPT = "Intercept"
+GATES = "gates"
 _ALIAS = 1e-9
 _CONSTANT = 1e-12
 
@@ -114,13 +115,15 @@ class Layout:
     """Raw columns (named, unique), standardised columns, and the parts made of them.
 
     The first standardised column is the constant 1. `groups` is the data's column whose rows of
-    one value share a cluster; two more columns then come last.
+    one value share a cluster; two more columns then come last. `gate` has what mixing weights
+    depend on as its regressors, and is None where they are constant; its form are the weights.
     """
 
     raw_names: tuple[str, ...]
     columns: tuple[Column, ...]
     parts: tuple[Part, ...]
     groups: str | None = None
+    gate: Part | None = None
 
     @property
     def n_columns(self) -> int:
@@ -133,6 +136,11 @@ class Layout:
         if self.groups is None:
             return None
         return GroupColumns(self.n_columns - 2, self.n_columns - 1)
+
+    @property
+    def every(self) -> tuple[Part, ...]:
+        """The parts, and what weights depend on."""
+        return self.parts if self.gate is None else (*self.parts, self.gate)
 
     @property
     def responses(self) -> list[tuple[str, int]]:
@@ -205,6 +213,8 @@ class RawPart(NamedTuple):
 
     def designs(self) -> list[tuple[str, tuple[str, ...]]]:
         """Designs that its columns come from, and what their columns are called."""
+        if self.kind == GATES:
+            return [(self.kind, self.terms)]
         found = [(self.kind, self.names)]
         if not self.kind.startswith("response"):
             return found
@@ -222,6 +232,12 @@ class RawDesign(NamedTuple):
 
     names: tuple[str, ...]
     parts: tuple[RawPart, ...]
+    gate: RawPart | None = None
+
+    @property
+    def every(self) -> tuple[RawPart, ...]:
+        """The parts, and what weights depend on."""
+        return self.parts if self.gate is None else (*self.parts, self.gate)
 
 
 class RawMoments:
@@ -303,8 +319,13 @@ def raw_design(
             (variable,) = encoder.variables(f"covariates:{j}")
             columns = tuple(f"{variable}={level}" for level in encoder.levels(variable) or ())
         parts.append(RawPart(f"covariates:{j}", (INTERCEPT,), columns, True))
-    names = [name for part in parts for _, own in part.designs() for name in own]
-    return RawDesign(tuple(dict.fromkeys(n for n in names if n != INTERCEPT)), tuple(parts))
+    gate = None
+    if GATES in encoder.designs:
+        terms = encoder.columns(GATES)
+        gate = RawPart(GATES, terms, (), INTERCEPT in terms)
+    found = RawDesign((), tuple(parts), gate)
+    names = [name for part in found.every for _, own in part.designs() for name in own]
+    return found._replace(names=tuple(dict.fromkeys(n for n in names if n != INTERCEPT)))
 
 
 def _factors(term: str) -> frozenset[str]:
@@ -317,7 +338,7 @@ def raw_rows(
 ) -> np.ndarray:
     """Raw rows (n, columns) from encoded designs."""
     found: dict[str, np.ndarray] = {}
-    for part in design.parts:
+    for part in design.every:
         for name, columns in part.designs():
             if name in arrays:
                 # Of a response with two levels the last column may say it all.
@@ -336,6 +357,7 @@ def make_layout(
     common_scale: Mapping[str, bool],
     forms: Sequence[Any],
     groups: str | None = None,
+    weights: Any = None,
 ) -> Layout:
     """Decide on shifts and scales; every column is kept for now."""
     columns: list[Column] = []
@@ -361,27 +383,26 @@ def make_layout(
         # A regression takes the column that a density has, so that rows stay narrow.
         return placed(Column(raw, shift, common.get(name, scale) if shifted else scale))
 
-    parts = []
-    for raw, form in zip(design.parts, forms, strict=True):
-        parts.append(
-            Part(
-                raw.kind,
-                raw.terms,
-                raw.names,
-                tuple(0 if t == INTERCEPT else standard(t, raw.shifted) for t in raw.terms),
-                tuple(
-                    standard(name, raw.shifted) if form.scaled else as_it_is(name)
-                    for name in raw.names
-                ),
-                tuple(range(len(raw.terms))),
-                tuple(range(len(raw.names))),
-                raw.shared,
-                None if raw.offset is None else as_it_is(raw.offset),
-                None if raw.trials is None else as_it_is(raw.trials),
-                form,
-            )
+    def made(raw: RawPart, form: Any) -> Part:
+        return Part(
+            raw.kind,
+            raw.terms,
+            raw.names,
+            tuple(0 if t == INTERCEPT else standard(t, raw.shifted) for t in raw.terms),
+            tuple(
+                standard(name, raw.shifted) if form.scaled else as_it_is(name) for name in raw.names
+            ),
+            tuple(range(len(raw.terms))),
+            tuple(range(len(raw.names))),
+            raw.shared,
+            None if raw.offset is None else as_it_is(raw.offset),
+            None if raw.trials is None else as_it_is(raw.trials),
+            form,
         )
-    return Layout(design.names, tuple(columns), tuple(parts), groups)
+
+    parts = [made(raw, form) for raw, form in zip(design.parts, forms, strict=True)]
+    gate = None if design.gate is None else made(design.gate, weights)
+    return Layout(design.names, tuple(columns), tuple(parts), groups, gate)
 
 
 def independent_columns(gram: np.ndarray) -> list[int]:

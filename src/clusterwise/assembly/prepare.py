@@ -12,6 +12,7 @@ import pandas as pd
 
 from clusterwise.assembly.grouping import (
     Grouping,
+    check_gates,
     check_ids,
     choose_rows,
     group_rows,
@@ -88,6 +89,7 @@ def prepare(
     common_scale: Mapping[str, bool],
     keep_aliased: Mapping[str, bool],
     forms: Sequence[Any],
+    weights: Any,
     groups: str | None,
     rng: np.random.Generator,
 ) -> Prepared:
@@ -102,6 +104,8 @@ def prepare(
         its prior identifies coefficients that the data do not.
     forms
         For each part what the user said of it, a family or a density.
+    weights
+        What the user said of the mixing weights.
     groups
         The table's column whose rows of one value share a cluster.
     """
@@ -109,13 +113,14 @@ def prepare(
     raw_store: AbstractStore = DiskStore() if on_disk else MemoryStore()
     encoded = _encode(table, encoder, design, n_components, forms, raw_store, groups)
     moments, gaps, total_weight = encoded.moments, encoded.gaps, encoded.weight
-    layout = make_layout(design, moments, common_scale, forms, groups)
+    layout = make_layout(design, moments, common_scale, forms, groups, weights)
     absent = of_layout(layout, gaps.absent)
     packing = Packing(absent)
     n_rows = encoder.n_rows
     grouping = numbers = None
     if groups is not None:
         raw = np.concatenate([np.asarray(raw_store.read(i)) for i in range(len(raw_store))])
+        check_gates(layout, layout.standardise(raw[:, :-2]), encoded.ids)
         grouping = group_rows(encoded.ids, raw[:, -1])
         if n_components > grouping.n_groups:
             raise OptionError(
@@ -301,20 +306,31 @@ def _drop_aliased(
     parts, notes = [], []
     for part in layout.parts:
         new = part
-        regressors = np.asarray(part.regressors, int)
-        kept = independent_columns(gram[np.ix_(regressors, regressors)])
-        if len(kept) < regressors.size and not keep.get(part.kind, False):
-            lost = [t for i, t in enumerate(part.terms) if i not in kept]
-            notes.append(
-                f"The coefficients of {', '.join(map(repr, lost))} are not identified: constant, "
-                "or a linear combination of the terms before. They are left out."
-            )
-            new = replace(new, regressors=select(part.regressors, kept), kept_terms=tuple(kept))
+        if not keep.get(part.kind, False):
+            new, note = _drop_regressors(new, gram, "coefficients")
+            notes += note
         if part.kind.startswith("covariates") and part.form.scaled:
             new, note = _drop_covariates(new, layout, gram, moments)
             notes += note
         parts.append(new)
-    return replace(layout, parts=tuple(parts)), tuple(notes)
+    gate = layout.gate
+    if gate is not None:
+        gate, note = _drop_regressors(gate, gram, "gates")
+        notes += note
+    return replace(layout, parts=tuple(parts), gate=gate), tuple(notes)
+
+
+def _drop_regressors(part: Part, gram: np.ndarray, what: str) -> tuple[Part, list[str]]:
+    regressors = np.asarray(part.regressors, int)
+    kept = independent_columns(gram[np.ix_(regressors, regressors)])
+    if len(kept) == regressors.size:
+        return part, []
+    lost = [t for i, t in enumerate(part.terms) if i not in kept]
+    note = (
+        f"The {what} of {', '.join(map(repr, lost))} are not identified: constant, "
+        "or a linear combination of the terms before. They are left out."
+    )
+    return replace(part, regressors=select(part.regressors, kept), kept_terms=tuple(kept)), [note]
 
 
 def _drop_covariates(
@@ -351,7 +367,7 @@ def _typical_gram(
     reach[reach == 0] = np.inf
     named = []
     # Densities of columns on their own scale take nothing from it.
-    scaled = [p for p in layout.parts if p.is_response or p.form.scaled]
+    scaled = [p for p in layout.every if p is layout.gate or p.is_response or p.form.scaled]
     used = {i for part in scaled for i in (*part.regressors, *part.responses)}
     for i, column in enumerate(layout.columns, start=1):
         if i not in used:

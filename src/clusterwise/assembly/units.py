@@ -30,11 +30,18 @@ class PartValues(NamedTuple):
 
 
 class Values(NamedTuple):
-    """A model's parameters in data units: weights, concentration, and each part's."""
+    """A model's parameters in data units: weights, concentration, and each part's.
+
+    Weights (..., k) that depend on covariates are averages over rows. They have gates (..., k, p)
+    of all their terms, by the softmax relative to component 0, and by stick-breaking also the
+    place (..., k) of each component's stick.
+    """
 
     weights: np.ndarray
     concentration: np.ndarray
     parts: tuple[PartValues, ...]
+    gates: np.ndarray | None = None
+    sticks: np.ndarray | None = None
 
 
 def in_data_units(layout: Layout, parameters: Any) -> Values:
@@ -67,9 +74,14 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
         sigma = {"sigma": np.sqrt(covariance[..., 0, 0])} if part.is_response else {}
         coefficients = _of_all_terms(part, matrix @ standard * scale + shift)
         parts.append(PartValues(coefficients, sigma, covariance))
-    return Values(
-        np.exp(np.asarray(weights.log_weights)), np.asarray(weights.concentration), tuple(parts)
-    )
+    averages = np.exp(np.asarray(weights.log_weights))
+    gate = layout.gate
+    if gate is None:
+        return Values(averages, np.asarray(weights.concentration), tuple(parts))
+    matrix = to_data_units(layout, gate)[0]
+    gates = _of_all_terms(gate, matrix @ weights.reported()[..., None])[..., 0]
+    none = np.zeros(averages.shape[:-1])
+    return Values(averages, none, tuple(parts), gates, weights.places())
 
 
 def _of_levels(values: np.ndarray) -> PartValues:
@@ -95,7 +107,10 @@ def _of_all_terms(part: Part, kept: np.ndarray) -> np.ndarray:
 
 
 def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
-    """Standard deviations of weights and coefficients; a covariance has none here."""
+    """Standard deviations of weights and coefficients; a covariance has none here.
+
+    Nor have average weights, where weights depend on covariates.
+    """
     weights, *linear = spread
     parts = []
     for part, value in zip(layout.parts, linear, strict=True):
@@ -116,7 +131,13 @@ def spread_in_data_units(layout: Layout, spread: tuple[Any, ...]) -> Values:
         k, q = rows.shape[0], scale.size
         kept = between_terms[:, :, None] * np.broadcast_to(columns, (k, q))[:, None, :]
         parts.append(PartValues(_of_all_terms(part, kept), {}))
-    return Values(np.sqrt(np.asarray(weights)), np.asarray(np.nan), tuple(parts))
+    none, gate = np.asarray(np.nan), layout.gate
+    if gate is None:
+        return Values(np.sqrt(np.asarray(weights)), none, tuple(parts))
+    root = weights.reported_root() @ to_data_units(layout, gate)[0].T
+    deviations = np.sqrt(np.square(root).sum(axis=1))
+    gates = _of_all_terms(gate, deviations[..., None])[..., 0]
+    return Values(np.full(len(gates), np.nan), none, tuple(parts), gates)
 
 
 def _spread_of_predictors(part: Part, matrix: np.ndarray, covariance: np.ndarray) -> np.ndarray:

@@ -45,6 +45,13 @@ Formula = Annotated[
     ),
 ]
 Weights = Annotated[str, typer.Option(help="dirichlet, dirichlet_process or pitman_yor.")]
+Gate = Annotated[
+    str | None,
+    typer.Option(
+        help="Columns that the weights depend on, by a multinomial logit: 'w1 + w2'.",
+        metavar="COLUMNS",
+    ),
+]
 Shared = Annotated[
     str | None, typer.Option(help='Terms with one coefficient for all clusters: "x2".')
 ]
@@ -99,6 +106,7 @@ def fit(
         str, typer.Option(help="gaussian, poisson, bernoulli, binomial, ...")
     ] = "gaussian",
     weights: Weights = "dirichlet",
+    gate: Gate = None,
     shared: Shared = None,
     groups: Groups = None,
     offset: Offset = None,
@@ -118,7 +126,7 @@ def fit(
 ) -> None:
     """Fit a mixture of regressions to a file."""
     with _reporting(context):
-        from clusterwise.cli.fitting import Request, run_fit
+        from clusterwise.cli.fitting import Request, read_weights, run_fit
 
         request = Request(
             data=data,
@@ -131,7 +139,7 @@ def fit(
             output=output,
             options={
                 "family": family,
-                "weights": weights,
+                "weights": read_weights(weights, gate),
                 "shared": shared,
                 "groups": groups,
                 "offset": offset,
@@ -175,6 +183,7 @@ def select(
         list[str] | None, typer.Option(help="gaussian, poisson, ...; repeat to compare.")
     ] = None,
     weights: Weights = "dirichlet",
+    gate: Gate = None,
     shared: Shared = None,
     groups: Groups = None,
     offset: Offset = None,
@@ -197,6 +206,7 @@ def select(
 ) -> None:
     """Compare numbers of clusters and models, and recommend one."""
     with _reporting(context):
+        from clusterwise.cli.fitting import read_weights
         from clusterwise.cli.selecting import Comparison, run_select
 
         comparison = Comparison(
@@ -212,7 +222,7 @@ def select(
             seed=seed,
             output=output,
             options={
-                "weights": weights,
+                "weights": read_weights(weights, gate),
                 "shared": shared,
                 "groups": groups,
                 "offset": offset,

@@ -12,6 +12,7 @@ from clusterwise.core.errors import OptionError
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.model import Model
 from clusterwise.output import check_folder, write_fit
+from clusterwise.weights.gated import Gated
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,18 @@ class Request:
                 )
             covariates = [GaussianCovariates(covariates, covariance_type=self.covariance)]
         return Model(formula, n_components=self.n_components, covariates=covariates, **self.options)
+
+
+def read_weights(weights: str, gate: str | None) -> str | Gated:
+    """Weights by their name, or those that depend on columns."""
+    if gate is None:
+        return weights
+    if weights != "dirichlet":
+        raise OptionError(
+            f"--gate {gate!r} makes weights depend on columns, and --weights {weights} are "
+            "constant; give one of them."
+        )
+    return Gated(gate)
 
 
 def read_formula(text: str) -> str | list[str] | None:

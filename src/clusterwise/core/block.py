@@ -158,6 +158,19 @@ class AbstractBlock(eqx.Module):
         """Weight of the rows counted under each cluster, as the mixing weights see it."""
 
     @abstractmethod
+    def log_weights(self, moments: Any, statistics: Statistics) -> Float[Array, "k l"]:
+        """Summed log weight of the rows counted under cluster k, had they been in l."""
+
+    @property
+    @abstractmethod
+    def gated(self) -> bool:
+        """Whether mixing weights differ from row to row."""
+
+    @abstractmethod
+    def weights(self, moments: Any, rows: Rows) -> Float[Array, "k rows"]:
+        """Mixing weights of each row, at a point."""
+
+    @abstractmethod
     def cross_score(self, moments: Any, statistics: Statistics) -> Float[Array, "k l"]:
         """Summed score of the rows counted under cluster k, had they been scored under l.
 

@@ -354,6 +354,19 @@ class Incomplete(AbstractBlock):
     def counts(self, statistics: IncompleteStatistics) -> Float[Array, " k"]:
         return self._rest[0].counts(statistics.whole)
 
+    def log_weights(
+        self, moments: tuple[Any, ...], statistics: IncompleteStatistics
+    ) -> Float[Array, "k l"]:
+        rest, kept = self._rest
+        return rest.log_weights(tuple(moments[i] for i in kept), statistics.whole)
+
+    @property
+    def gated(self) -> bool:
+        return self.product.gated
+
+    def weights(self, moments: tuple[Any, ...], rows: Rows) -> Float[Array, "k rows"]:
+        return self.product.weights(moments, rows)
+
     def _own(
         self, statistics: IncompleteStatistics
     ) -> list[tuple[int, Any, tuple[Float[Array, "k ..."], ...]]]:

@@ -127,6 +127,30 @@ class AbstractSitedBlock(eqx.Module):
         """Parameters after a Metropolis-Hastings test, as `AbstractBlock.corrected`."""
 
 
+class AbstractGatingBlock(AbstractSitedBlock):
+    """Weights that differ from row to row, as a block with sites.
+
+    The leading axis of its statistics is that of the clusters that rows are in; what else they
+    tell clusters apart by are the places that the weights have for them. So statistics and
+    parameters of all blocks may be renumbered by their leading axes, the weights staying as they
+    are.
+    """
+
+    @abstractmethod
+    def log_weights_of(
+        self, moments: Any, values: Float[Array, "columns rows"]
+    ) -> Float[Array, "k rows"]:
+        """Expected log weights of each row, whether or not it counts in its group."""
+
+    @abstractmethod
+    def counts(self, statistics: Any) -> Float[Array, " k"]:
+        """Weight of the rows of each cluster, or how many groups there are."""
+
+    @abstractmethod
+    def log_weights(self, statistics: Any) -> Float[Array, "k l"]:
+        """Summed log weight of the rows of cluster k, were they in l, where they were counted."""
+
+
 class ProductParameters(AbstractParameters):
     """Parameters of each block of a product."""
 
@@ -190,10 +214,17 @@ class ProductPosterior(AbstractPosterior):
         return tuple(part.predictive() for part in self.parts)
 
     def draw_order(
-        self, count: Float[Array, " k"], moments: tuple[Any, ...], key: PRNGKeyArray
+        self,
+        count: Float[Array, " k"],
+        log_weights: Float[Array, "k l"],
+        moments: tuple[Any, ...],
+        key: PRNGKeyArray,
     ) -> Int[Array, " k"] | None:
-        """A draw of which cluster comes where, given counts; None where that is left alone."""
-        return self.parts[0].draw_order(count, moments[0], key)
+        """A draw of which cluster comes where, given what the weights see of the rows.
+
+        None where that is left alone.
+        """
+        return self.parts[0].draw_order(count, log_weights, moments[0], key)
 
     def mode(self) -> ProductParameters:
         return ProductParameters(tuple(part.mode() for part in self.parts))
@@ -251,6 +282,10 @@ class Product(AbstractBlock):
         return not self._sited
 
     @property
+    def gated(self) -> bool:
+        return isinstance(self.blocks[0], AbstractGatingBlock)
+
+    @property
     def _quadratic(self) -> list[tuple[int, AbstractQuadraticBlock]]:
         blocks = enumerate(self.blocks)
         return [(i, block) for i, block in blocks if isinstance(block, AbstractQuadraticBlock)]
@@ -301,12 +336,11 @@ class Product(AbstractBlock):
 
     def linear(self, moments: tuple[Any, ...]) -> Float[Array, "k columns"]:
         """The linear blocks as one form of the whole row."""
-        found = []
+        k = jax.tree.leaves(moments)[0].shape[0]
+        found = jnp.zeros((k, self.n_columns))
         for i, block in self._linear:
-            own = block.linear(moments[i])
-            wide = jnp.zeros((own.shape[0], self.n_columns))
-            found.append(wide.at[:, np.asarray(block.columns, int)].add(own))
-        return sum(found[1:], found[0])
+            found = found.at[:, np.asarray(block.columns, int)].add(block.linear(moments[i]))
+        return found
 
     def score(self, moments: tuple[Any, ...], rows: Rows) -> Float[Array, "k rows"]:
         constant, factor = self.quadratic(moments)
@@ -405,8 +439,24 @@ class Product(AbstractBlock):
         return ProductPosterior(tuple(parts))
 
     def counts(self, statistics: Statistics) -> Float[Array, " k"]:
+        weights = self.blocks[0]
+        if isinstance(weights, AbstractGatingBlock):
+            return weights.counts(statistics[2])
         gram = unpack_gram(statistics[0], len(self.gram_columns))
-        return self._sums_of(self._linear[0][1].columns, gram, statistics[1])[:, 0]
+        return self._sums_of(weights.columns, gram, statistics[1])[:, 0]
+
+    def log_weights(self, moments: tuple[Any, ...], statistics: Statistics) -> Float[Array, "k l"]:
+        weights = self.blocks[0]
+        if isinstance(weights, AbstractGatingBlock):
+            return weights.log_weights(statistics[2])
+        return self.counts(statistics)[:, None] * _constant_weights(weights, moments)
+
+    def weights(self, moments: tuple[Any, ...], rows: Rows) -> Float[Array, "k rows"]:
+        weights = self.blocks[0]
+        if isinstance(weights, AbstractGatingBlock):
+            return jnp.exp(weights.log_weights_of(moments[0], rows.values))
+        constant = jnp.exp(_constant_weights(weights, moments))
+        return jnp.broadcast_to(constant[:, None], (constant.size, rows.weight.size))
 
     @property
     def _beyond_constant(self) -> tuple[int, ...]:
@@ -458,6 +508,11 @@ class Product(AbstractBlock):
                 prior.parts[i], now.parts[i], proposed.parts[i], (own[0], own[1]), keys[i]
             )
         return ProductParameters(tuple(parts))
+
+
+def _constant_weights(weights: Any, moments: tuple[Any, ...]) -> Float[Array, " k"]:
+    """Log weights that are the same for all rows."""
+    return weights.linear(moments[0])[:, 0]
 
 
 def quadratic_score(

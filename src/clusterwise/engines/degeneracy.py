@@ -22,13 +22,15 @@ class Degeneracy(NamedTuple):
     `names` says what each part's covariance is called, `pooled` what it is in a single cluster;
     None for a part without one. `variances` take covariances (k or 1, q, q) from a part's
     parameters.
-    The average leaves out clusters lighter than `least_weight`, which hold outliers.
+    The average leaves out clusters lighter than `least_weight`, which hold outliers. `weights`
+    takes the clusters' weights (k,) from parameters of all parts.
     """
 
     names: tuple[str, ...]
     pooled: tuple[np.ndarray | None, ...]
     least_weight: float
     variances: tuple[Callable[[Any], np.ndarray], ...]
+    weights: Callable[[Any], np.ndarray]
 
     def spuriousness(self, parameters: Any) -> float:
         """Sum over clusters of the trace of the average covariance in units of their own."""
@@ -40,7 +42,8 @@ class Degeneracy(NamedTuple):
     def collapsed(self, parameters: Any) -> tuple[str, ...]:
         """Clusters whose variance is zero next to the others' or that of all rows, in words."""
         reasons = [
-            f"the {self.names[i]} of component {_rank(parameters, int(k))} has collapsed to zero"
+            f"the {self.names[i]} of component {self._rank(parameters, int(k))} has collapsed "
+            "to zero"
             for i, ratio in self._ratios(parameters)
             for k in np.flatnonzero(ratio[:, 0] < _COLLAPSED)
         ]
@@ -61,13 +64,13 @@ class Degeneracy(NamedTuple):
         k = int(ratio[:, 0].argmin())
         factor = float(1 / np.sqrt(ratio[k, 0]))
         return (
-            f"its likelihood comes from component {_rank(parameters, k)}, whose {self.names[i]} "
-            f"is {factor:.0f} times smaller than the average one",
+            f"its likelihood comes from component {self._rank(parameters, k)}, whose "
+            f"{self.names[i]} is {factor:.0f} times smaller than the average one",
         )
 
     def _ratios(self, parameters: Any) -> list[tuple[int, np.ndarray]]:
         """Variances relative to the average, (k, q) ascending, where clusters have their own."""
-        weights = np.exp(parameters.parts[0].log_weights)
+        weights = self.weights(parameters)
         supported = np.where(weights >= self.least_weight, weights, 0.0)
         if supported.any():
             weights = supported / supported.sum()
@@ -81,11 +84,10 @@ class Degeneracy(NamedTuple):
                 found.append((i, _relative(covariance, average)))
         return found
 
-
-def _rank(parameters: Any, k: int) -> int:
-    """Number of a component once the largest weight comes first."""
-    order = np.argsort(-parameters.parts[0].log_weights, kind="stable")
-    return int(np.flatnonzero(order == k)[0])
+    def _rank(self, parameters: Any, k: int) -> int:
+        """Number of a component once the largest weight comes first."""
+        order = np.argsort(-self.weights(parameters), kind="stable")
+        return int(np.flatnonzero(order == k)[0])
 
 
 def _relative(covariance: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -53,7 +53,8 @@ def propose(
     """Draw parameters given the rows' clusters, these perhaps in another order."""
     order_key, key = jax.random.split(key)
     moments, statistics, now = parameters.moments(), totals.statistics, parameters
-    order = prior.draw_order(block.counts(statistics), moments, order_key)
+    log_weights = block.log_weights(moments, statistics)
+    order = prior.draw_order(block.counts(statistics), log_weights, moments, order_key)
     if order is not None:
         statistics = jax.tree.map(lambda leaf: leaf[order], statistics)
     if block.exact:

@@ -215,7 +215,8 @@ class MemoizedVI(AbstractEngine):
         check_narrow(self.name, problem)
         if not problem.block.exact:
             raise OptionError(
-                f"engine={self.name!r} needs a Gaussian response; use engine='vi' or 'svi'."
+                f"engine={self.name!r} needs Gaussian responses and weights without gates; use "
+                "engine='vi' or 'svi'."
             )
         found = VI(n_init=self.n_init).search(_on_sample(problem), rng, progress)
         result = run_memoized(

@@ -60,7 +60,8 @@ def separated(problem: Problem, parameters: Any, free: tuple[np.ndarray, ...]) -
     if not any(places.size for places in free):
         return found
     totals, _ = assign_rows(block, moments, problem.source)
-    sited = iter(block.sited_statistics(totals.statistics))
+    # Those of weights that depend on the row come first.
+    sited = iter(block.sited_statistics(totals.statistics)[int(block.gated) :])
     heavy = np.asarray(block.counts(totals.statistics)) >= _LEAST_ROWS
     for i, places in enumerate(free):
         one = block.blocks[i + 1]

@@ -36,6 +36,17 @@ class Estimates(NamedTuple):
             if j not in self.layout.parts[i].kept_terms
         )
 
+    def gates(self) -> pd.DataFrame:
+        """Coefficients of the weights: one row a component, or (component, stick)."""
+        gate, values = self.layout.gate, self.values.gates
+        if gate is None or values is None:
+            return pd.DataFrame(index=self.components)
+        index: pd.Index = self.components
+        if self.values.sticks is not None:
+            names = ["component", "stick"]
+            index = pd.MultiIndex.from_arrays([self.components, self.values.sticks], names=names)
+        return pd.DataFrame(values, index=index, columns=pd.Index(gate.terms))
+
     def coefficients(self) -> pd.DataFrame:
         """One row a component, one column a term, or (response, term).
 
@@ -93,6 +104,15 @@ class Estimates(NamedTuple):
         columns: dict[str, np.ndarray] = {"weight": self.values.weights}
         if spread is not None:
             columns["weight (sd)"] = spread.weights
+        gate = self.layout.gate
+        for j, term in enumerate(() if gate is None else gate.terms):
+            assert gate is not None and self.values.gates is not None
+            known = j in gate.kept_terms
+            columns[f"gate: {term}{'' if known else ' (not identified)'}"] = self.values.gates[:, j]
+            if spread is not None and known and spread.gates is not None:
+                columns[f"gate: {term} (sd)"] = spread.gates[:, j]
+        if self.values.sticks is not None:
+            columns["stick"] = self.values.sticks
         unidentified = self.not_identified()
         for name, i in self.layout.responses:
             prefix = "" if len(self.layout.responses) == 1 else f"{name}: "

@@ -165,8 +165,8 @@ class ScoredMixture:
                 self._scored.append(_QuadraticScores(list(one.columns), form))
         self.groups = block.groups
         """Columns that tell which rows share a cluster, where some do."""
-        self.shape: tuple[int, int] = forms[0].shape[:2]
-        """Draws and clusters; the weights' block, which comes first, has a number for each."""
+        self.shape: tuple[int, int] = jax.tree.leaves(forms[0])[0].shape[:2]
+        """Draws and clusters; the weights' block, which comes first, leads with them."""
 
     @classmethod
     @double_precision

@@ -108,6 +108,11 @@ def _posterior(layout: Layout, values: Values) -> xr.Dataset:
         "draw": np.arange(draws),
         "component": np.arange(k),
     }
+    if layout.gate is not None and values.gates is not None:
+        variables["gates"] = ((*_BASE, "component", "gate"), values.gates)
+        coords["gate"] = list(layout.gate.terms)
+    if values.sticks is not None:
+        variables["stick"] = ((*_BASE, "component"), values.sticks)
     parts = list(zip(layout.parts, values.parts, strict=True))
     responses = [(part, value) for part, value in parts if part.is_response]
     for part, value in responses:

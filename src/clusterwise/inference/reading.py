@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from clusterwise.assembly.build import make_block
-from clusterwise.assembly.grouping import check_ids, numbers_of
+from clusterwise.assembly.grouping import check_gates, check_ids, numbers_of
 from clusterwise.assembly.layout import Layout, RawDesign, raw_rows
 from clusterwise.assembly.missing import Gaps, check_gaps
 from clusterwise.assembly.prepare import check_values, incomplete
@@ -53,7 +53,9 @@ class RowReader(NamedTuple):
             yield from blocks
             return
         rows = np.concatenate(list(blocks))
-        numbers = self.group_numbers(data)
+        ids = self._ids(data)
+        check_gates(self.layout, rows, ids)
+        numbers = numbers_of(ids)
         order = np.argsort(numbers, kind="stable")
         rows = rows[order]
         groups.mark(rows, np.ones(len(rows)), numbers[order])
@@ -72,13 +74,17 @@ class RowReader(NamedTuple):
 
     def group_numbers(self, data: Any) -> np.ndarray:
         """Numbers (n,) of the groups of the rows, in the data's order."""
+        return numbers_of(self._ids(data))
+
+    def _ids(self, data: Any) -> list[pd.Series]:
         assert self.layout.groups is not None
-        ids, first = [], 0
+        ids: list[pd.Series] = []
+        first = 0
         for frame in open_table(data).batches((self.layout.groups,), BLOCK_ROWS):
             ids.append(cast(pd.Series, frame[self.layout.groups]))
             check_ids(ids[-1], self.layout.groups, first)
             first += len(frame)
-        return numbers_of(ids)
+        return ids
 
     def _rows(
         self, data: Any, response: bool, regressors: bool, complete: Collection[str], first: int
@@ -109,7 +115,7 @@ class RowReader(NamedTuple):
         return self.layout.parts[part].form.ordered
 
     def _designs(self, *, response: bool, regressors: bool) -> list[str]:
-        found = []
+        found = [] if self.layout.gate is None else [self.layout.gate.kind]
         for i, part in enumerate(self.layout.parts):
             if not part.is_response:
                 found.append(part.kind)

@@ -195,6 +195,13 @@ class SampledMixture:
         components: dict[str, np.ndarray] = {"weight": values.weights}
         coords: dict[str, list[Any]] = {"weight": [k]}
         several = len(self.reader.layout.responses) > 1
+        gate = self.reader.layout.gate
+        if gate is not None and values.gates is not None:
+            # Not those of a component that has none, being the reference or the last stick.
+            free = np.flatnonzero(np.all(np.ptp(values.gates, axis=(0, 1)) > 0, axis=-1))
+            kept = list(gate.kept_terms)
+            components["gate"] = values.gates[:, :, free][..., kept]
+            coords["gate"] = [free.tolist(), [gate.terms[j] for j in kept]]
         for part, own in zip(self.reader.layout.parts, values.parts, strict=True):
             if part.is_response:
                 prefix = f"{part.title}: " if several else ""
@@ -236,6 +243,8 @@ class SampledMixture:
         chains, draws = self.shape
         step = max(1, chains * draws // _MODE_DRAWS)
         features = [np.log(values.weights)[..., None]]
+        if values.gates is not None:
+            features.append(np.nan_to_num(values.gates))
         for own in values.parts:
             features.append(own.coefficients.reshape(*own.coefficients.shape[:3], -1))
             if own.levels is not None:

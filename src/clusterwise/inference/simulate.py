@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from clusterwise.assembly.build import Specification
-from clusterwise.assembly.layout import ResponseSpec
+from clusterwise.assembly.layout import GATES, ResponseSpec
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.covariates.density import AbstractColumnDensity, AbstractDensity
 from clusterwise.frames.encoder import Encoder
@@ -31,7 +32,9 @@ class Truth:
     whose shape is checked when they meet their design, and dispersions (k,) by their names;
     `means` (k, d) and `covariances` (k, d, d) of the columns `densities`; `levels` the levels of
     each categorical covariate with their probabilities (k, levels); `profiles` the density of each
-    other covariate with its parameters (k,) by name.
+    other covariate with its parameters (k,) by name. Of weights that depend on
+    covariates, `gates` (k, p), which are checked when they meet their design, and for sticks the
+    place (k,) of each cluster's; `weights` are then averages and not used.
     """
 
     weights: np.ndarray
@@ -42,6 +45,8 @@ class Truth:
     covariances: np.ndarray
     levels: Mapping[str, tuple[Sequence[Any], np.ndarray]]
     profiles: Mapping[str, tuple[AbstractColumnDensity, Mapping[str, np.ndarray]]]
+    gates: Any = None
+    sticks: np.ndarray | None = None
 
     @property
     def made(self) -> tuple[str, ...]:
@@ -82,6 +87,8 @@ def estimated_truth(estimates: Estimates, known: Callable[[str], Sequence[Any] |
             for i, part in enumerate(estimates.layout.parts)
             if part.parameter_names
         },
+        values.gates,
+        values.sticks,
     )
 
 
@@ -115,10 +122,11 @@ def read_truth(spec: Specification, params: Any) -> Truth:
     spec : Specification
         The model.
     params : mapping
-        "weights" (k,); with responses "coefficients" (k, p) and "sigma" (k,), or dictionaries of
-        them by response; with covariates "means" (k, d) and "covariances" (k, d, d) of Gaussian
-        ones, "levels" of categorical ones, "profiles" of others: parameters (k,) by column and
-        name.
+        "weights" (k,), or "gates" (k, p) of weights that depend on covariates, those of
+        stick-breaking (k - 1, p), clusters in the order of their sticks; with responses
+        "coefficients" (k, p) and "sigma" (k,), or dictionaries of them by response; with
+        covariates "means" (k, d) and "covariances" (k, d, d) of Gaussian ones, "levels" of
+        categorical ones, "profiles" of others: parameters (k,) by column and name.
 
     Returns
     -------
@@ -131,7 +139,8 @@ def read_truth(spec: Specification, params: Any) -> Truth:
         Where they do not fit the model.
     """
     densities = density_columns(spec)
-    needed = ["weights"]
+    gated = spec.weights.gating is not None
+    needed = ["gates" if gated else "weights"]
     needed += ["coefficients"] if spec.responses else []
     named = [name for r in spec.responses for name in r.family.dispersion_names]
     needed += dict.fromkeys(named)
@@ -152,7 +161,8 @@ def read_truth(spec: Specification, params: Any) -> Truth:
         wrong = f"lacks {missing[0]!r}" if missing else f"has {', '.join(unknown)} too many"
         raise OptionError(f"params {wrong}; this model takes {listed}.")
     k, d = spec.n_components, len(densities)
-    weights = _array("weights", params["weights"], (k,))
+    sticks = np.arange(k) if gated and spec.weights.truncated else None
+    weights = np.full(k, 1 / k) if gated else _array("weights", params["weights"], (k,))
     if np.any(weights < 0) or abs(weights.sum() - 1) > _SUM:
         raise OptionError(
             f"params: weights must not be negative and must sum to 1, not to {weights.sum():g}."
@@ -176,6 +186,8 @@ def read_truth(spec: Specification, params: Any) -> Truth:
         _covariances(params["covariances"], k, d) if d else np.zeros((k, 0, 0)),
         _levels(params["levels"], categorical, k) if categorical else {},
         _profiles(params["profiles"], single, k) if single else {},
+        params.get("gates"),
+        sticks,
     )
 
 
@@ -239,6 +251,7 @@ def simulate(
     data: Any = None,
     encoder: Encoder | None = None,
     groups: str | None = None,
+    gating: str | None = None,
 ) -> pd.DataFrame:
     """Draw rows from a model.
 
@@ -258,6 +271,8 @@ def simulate(
         Codes the regressors as a fit did; by default they are coded anew.
     groups : str, optional
         Column of the data whose rows of one value are given one cluster.
+    gating : str, optional
+        Right side of what weights depend on.
 
     Returns
     -------
@@ -269,13 +284,17 @@ def simulate(
     DataError, OptionError
         Where parameters do not fit the model or columns are missing.
     """
-    frame = _given(responses, truth.made, data, n, rng, groups)
+    designs = _designs(responses, gating)
+    frame = _given(designs, responses, truth.made, data, n, rng, groups)
     if frame is None:
         if n is None:
             raise OptionError("n=None takes as many rows as data has; give n, or data=.")
         frame = pd.DataFrame(index=range(_whole(n)))
     rows = len(frame)
-    labels = rng.choice(truth.weights.size, size=rows, p=truth.weights)
+    if gating is None:
+        labels = rng.choice(truth.weights.size, size=rows, p=truth.weights)
+    else:
+        labels = _gated_labels(truth, gating, encoder, frame, rng)
     if groups is not None:
         # The first row of each group speaks for all.
         codes = pd.factorize(frame[groups])[0]
@@ -315,9 +334,47 @@ def simulate(
     return frame.drop(columns=LABEL).assign(**outcomes, **{LABEL: labels})
 
 
-def _designs(responses: Sequence[ResponseSpec]) -> dict[str, str]:
-    """Right sides of what the responses are drawn from."""
-    found = {}
+def _gated_labels(
+    truth: Truth,
+    gating: str,
+    encoder: Encoder | None,
+    frame: pd.DataFrame,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A cluster for each row, by weights that depend on the row."""
+    encoder = encoder or Encoder.fit(open_table(frame), {GATES: gating})
+    terms = encoder.columns(GATES)
+    k = truth.weights.size
+    values = truth.gates
+    if isinstance(values, pd.DataFrame) and sorted(map(str, values.columns)) == sorted(terms):
+        values = values[list(terms)].to_numpy()
+    what = f"gates, one column for each of {', '.join(terms)},"
+    if truth.sticks is None:
+        gates = _array(what, values, (k, len(terms)))
+    else:
+        # The last stick takes what is left, whatever is said of it.
+        whole = np.shape(values)[:1] == (k,)
+        order = np.argsort(truth.sticks)[:-1]
+        gates = _array(what, np.asarray(values)[order] if whole else values, (k - 1, len(terms)))
+    labels = np.empty(len(frame), int)
+    for start in range(0, len(frame), _BATCH):
+        part = frame.iloc[start : start + _BATCH]
+        eta = encoder.encode(part, [GATES], first_row=start)[GATES] @ gates.T
+        uniform = rng.random((len(part), 1))
+        if truth.sticks is None:
+            share = np.exp(eta - eta.max(axis=1, keepdims=True))
+            below = np.cumsum(share, axis=1) <= uniform * share.sum(axis=1, keepdims=True)
+            labels[start : start + _BATCH] = below[:, :-1].sum(axis=1)
+        else:
+            left = np.cumprod(expit(-eta), axis=1)
+            place = (1 - left <= uniform).sum(axis=1)
+            labels[start : start + _BATCH] = np.argsort(truth.sticks)[place]
+    return labels
+
+
+def _designs(responses: Sequence[ResponseSpec], gating: str | None = None) -> dict[str, str]:
+    """Right sides of what clusters and responses are drawn from."""
+    found = {} if gating is None else {GATES: gating}
     for i, response in enumerate(responses):
         found[f"regressors:{i}"] = response.right
         for what, text in (("offset", response.offset), ("trials", response.trials)):
@@ -357,6 +414,7 @@ def component_means(
 
 
 def _given(
+    designs: Mapping[str, str],
     responses: Sequence[ResponseSpec],
     densities: Sequence[str],
     data: Any,
@@ -365,8 +423,7 @@ def _given(
     groups: str | None,
 ) -> pd.DataFrame | None:
     """The columns that no density gives, as rows to use as they are or to sample from."""
-    rights = _designs(responses).values()
-    variables = [v for right in rights for v in parse(right, response=False).variables]
+    variables = [v for right in designs.values() for v in parse(right, response=False).variables]
     variables += [] if groups is None else [groups]
     needed = [v for v in dict.fromkeys(variables) if v not in densities]
     made = [*needed, *densities, *(response.name for response in responses)]

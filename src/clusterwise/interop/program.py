@@ -53,6 +53,11 @@ class _Units(NamedTuple):
 def make_program(assembled: Assembled) -> Callable[[], None]:
     """The program; see `Model.numpyro`."""
     layout, spec = assembled.prepared.layout, assembled.spec
+    if layout.gate is not None:
+        raise OptionError(
+            f"numpyro() takes weights that are the same for all rows, not {spec.weights!r}; use "
+            "engine='nuts', which samples the same model."
+        )
     if len(spec.responses) > 1:
         raise OptionError(
             "numpyro() takes models of one response, and this has "

@@ -50,18 +50,18 @@ class DirichletCoordinates(AbstractCoordinates):
 
     def constrain(self, z: Float[Array, " size"]) -> tuple[Weights, Float[Array, ""]]:
         k = self.size + 1
-        log_weights = jax.nn.log_softmax(_contrasts(k) @ (self.middle + self.factor @ z))
+        log_weights = jax.nn.log_softmax(contrasts(k) @ (self.middle + self.factor @ z))
         log_det = (
             jnp.sum(log_weights) + 0.5 * np.log(k) + jnp.sum(jnp.log(jnp.diagonal(self.factor)))
         )
         return Weights(log_weights, self.concentration), log_det
 
     def unconstrain(self, parameters: Weights) -> Float[Array, " size"]:
-        ratios = _contrasts(self.size + 1).T @ parameters.log_weights
+        ratios = contrasts(self.size + 1).T @ parameters.log_weights
         return jax.scipy.linalg.solve_triangular(self.factor, ratios - self.middle, lower=True)
 
 
-def _contrasts(k: int) -> Array:
+def contrasts(k: int) -> Array:
     """Orthonormal basis (k, k - 1) of the vectors whose sum is zero (Helmert's)."""
     j = np.arange(1, k)
     basis = np.triu(np.ones((k, k - 1)))
@@ -85,7 +85,11 @@ class DirichletPosterior(AbstractPosterior):
         return False
 
     def draw_order(
-        self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
+        self,
+        count: Float[Array, " k"],
+        log_weights: Float[Array, "k l"],
+        moments: WeightMoments,
+        key: PRNGKeyArray,
     ) -> None:
         """No order is worth drawing: where clusters stand changes nothing, or must not change."""
 
@@ -125,7 +129,7 @@ class DirichletPosterior(AbstractPosterior):
         return jnp.sum((self.alpha - 1) * parameters.log_weights)
 
     def coordinates(self) -> DirichletCoordinates:
-        basis = _contrasts(self.alpha.shape[0])
+        basis = contrasts(self.alpha.shape[0])
         covariance = basis.T @ (polygamma(1, self.alpha)[:, None] * basis)
         return DirichletCoordinates(
             basis.T @ digamma(self.alpha), jnp.linalg.cholesky(covariance), self.alpha.sum()

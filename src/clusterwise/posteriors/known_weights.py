@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clusterwise.core.block import AbstractCoordinates, AbstractPosterior
 from clusterwise.posteriors.dirichlet import WeightMoments, Weights
+from clusterwise.posteriors.exchange import exchange
 
 
 class NoCoordinates(AbstractCoordinates):
@@ -45,18 +45,14 @@ class KnownWeightsPosterior(AbstractPosterior):
         return True
 
     def draw_order(
-        self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
+        self,
+        count: Float[Array, " k"],
+        log_weights: Float[Array, "k l"],
+        moments: WeightMoments,
+        key: PRNGKeyArray,
     ) -> Int[Array, " k"] | None:
         """Two clusters that may have traded places, given how many rows each has (Metropolis)."""
-        k = self.log_weights.shape[0]
-        if k == 1:
-            return None
-        pair_key, test_key = jax.random.split(key)
-        first, shift = jax.random.randint(pair_key, (2,), jnp.array([0, 1]), jnp.array([k, k]))
-        second = (first + shift) % k
-        gain = (count[second] - count[first]) * (self.log_weights[first] - self.log_weights[second])
-        traded = jnp.arange(k).at[first].set(second).at[second].set(first)
-        return jnp.where(jnp.log(jax.random.uniform(test_key)) < gain, traded, jnp.arange(k))
+        return exchange(log_weights, key)
 
     def updated(self, count: Float[Array, " k"], moments: WeightMoments) -> Self:
         """The same, whatever the counts."""

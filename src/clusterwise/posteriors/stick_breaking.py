@@ -117,7 +117,11 @@ class StickBreakingPosterior(AbstractPosterior):
         return True
 
     def draw_order(
-        self, count: Float[Array, " k"], moments: WeightMoments, key: PRNGKeyArray
+        self,
+        count: Float[Array, " k"],
+        log_weights: Float[Array, "k l"],
+        moments: WeightMoments,
+        key: PRNGKeyArray,
     ) -> Int[Array, " k"]:
         """Move clusters to other sticks by Metropolis steps, the sticks integrated out.
 

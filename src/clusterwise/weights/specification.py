@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,28 +15,93 @@ from clusterwise.posteriors.dirichlet import DirichletPosterior
 from clusterwise.posteriors.known_weights import KnownWeightsPosterior
 from clusterwise.posteriors.specification import Gamma, Numbers, check_positive
 from clusterwise.posteriors.stick_breaking import ConcentrationPrior, StickBreakingPosterior
+from clusterwise.weights.mixing import MixingWeights
 
-_FLAT = 1e-9
+FLAT = 1e-9
+"""Pseudo-observations of the weights under prior="flat"."""
 _VAGUEST = 0.5
 _SHARPEST = 100.0
 _SUM = 1e-6
 _DEFAULT_CONCENTRATION = Gamma(1.0, 1.0)
 
 
+class GateDesign(NamedTuple):
+    """Columns that weights depend on: averages over rows of their products (p, p), and of them."""
+
+    gram: np.ndarray
+    average: np.ndarray
+
+    @classmethod
+    def constant(cls) -> GateDesign:
+        """Of weights that are the same for all rows."""
+        return cls(np.ones((1, 1)), np.ones(1))
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns."""
+        return self.average.size
+
+    @property
+    def constant_predictor(self) -> np.ndarray:
+        """Coefficients (p,) of the predictor that is closest to one in all rows."""
+        return np.linalg.solve(self.gram, self.average)
+
+
 class AbstractWeights(ABC):
     """A prior on mixing weights."""
 
+    @property
     @abstractmethod
-    def prior(self, n_components: int, flat: bool) -> Any:
-        """The prior as a posterior before any row."""
+    def gating(self) -> str | None:
+        """Right side of the formula of what weights depend on; None where they are constant."""
+
+    @property
+    @abstractmethod
+    def truncated(self) -> bool:
+        """Whether the number of clusters is a truncation, no claim that so many exist."""
+
+    @abstractmethod
+    def block(self, columns: tuple[int, ...], unit: int = 0) -> Any:
+        """The block of weights that depend on some columns of a row, and count by `unit`."""
+
+    @abstractmethod
+    def prior(self, n_components: int, flat: bool, design: GateDesign | None = None) -> Any:
+        """The prior as a posterior before any row, in standard units.
+
+        `design` is of the columns that weights depend on; by default of a constant.
+        """
 
     @abstractmethod
     def n_parameters(self, n_components: int) -> int:
-        """How many of the weights are free."""
+        """How many of the weights are free, for each column that they depend on."""
+
+
+class AbstractConstant(AbstractWeights):
+    """Weights that are the same for all rows."""
+
+    @property
+    def gating(self) -> None:
+        return None
+
+    def block(self, columns: tuple[int, ...], unit: int = 0) -> MixingWeights:
+        return MixingWeights((unit,))
+
+
+class AbstractGated(AbstractWeights):
+    """Weights that depend on columns of a row, by one predictor fewer than there are clusters."""
+
+    formula: str
+
+    @property
+    def gating(self) -> str:
+        return self.formula
+
+    def n_parameters(self, n_components: int) -> int:
+        return n_components - 1
 
 
 @dataclass(frozen=True)
-class Dirichlet(AbstractWeights):
+class Dirichlet(AbstractConstant):
     """Dirichlet prior on the weights of a fixed number of clusters.
 
     Parameters
@@ -62,8 +127,14 @@ class Dirichlet(AbstractWeights):
                 "the fit, so they share it."
             )
 
-    def prior(self, n_components: int, flat: bool) -> DirichletPosterior:
-        value = _FLAT if flat else float(np.asarray(self.concentration))
+    @property
+    def truncated(self) -> bool:
+        return False
+
+    def prior(
+        self, n_components: int, flat: bool, design: GateDesign | None = None
+    ) -> DirichletPosterior:
+        value = FLAT if flat else float(np.asarray(self.concentration))
         return DirichletPosterior(constant(np.full(n_components, value)))
 
     def n_parameters(self, n_components: int) -> int:
@@ -71,7 +142,7 @@ class Dirichlet(AbstractWeights):
 
 
 @dataclass(frozen=True)
-class PitmanYor(AbstractWeights):
+class PitmanYor(AbstractConstant):
     """Pitman-Yor process by stick-breaking, truncated at `n_components` clusters.
 
     Parameters
@@ -100,7 +171,13 @@ class PitmanYor(AbstractWeights):
             raise OptionError(f"PitmanYor(discount={self.discount!r}) must lie in [0, 1).")
         _check_concentration("PitmanYor", self.concentration)
 
-    def prior(self, n_components: int, flat: bool) -> StickBreakingPosterior:
+    @property
+    def truncated(self) -> bool:
+        return True
+
+    def prior(
+        self, n_components: int, flat: bool, design: GateDesign | None = None
+    ) -> StickBreakingPosterior:
         return _stick_breaking(n_components, self.discount, self.concentration)
 
     def n_parameters(self, n_components: int) -> int:
@@ -108,7 +185,7 @@ class PitmanYor(AbstractWeights):
 
 
 @dataclass(frozen=True)
-class DirichletProcess(AbstractWeights):
+class DirichletProcess(AbstractConstant):
     """Dirichlet process by stick-breaking, truncated at `n_components` clusters.
 
     Parameters
@@ -132,7 +209,13 @@ class DirichletProcess(AbstractWeights):
     def __post_init__(self) -> None:
         _check_concentration("DirichletProcess", self.concentration)
 
-    def prior(self, n_components: int, flat: bool) -> StickBreakingPosterior:
+    @property
+    def truncated(self) -> bool:
+        return True
+
+    def prior(
+        self, n_components: int, flat: bool, design: GateDesign | None = None
+    ) -> StickBreakingPosterior:
         return _stick_breaking(n_components, 0.0, self.concentration)
 
     def n_parameters(self, n_components: int) -> int:
@@ -140,7 +223,7 @@ class DirichletProcess(AbstractWeights):
 
 
 @dataclass(frozen=True)
-class KnownWeights(AbstractWeights):
+class KnownWeights(AbstractConstant):
     """Weights that are given, not estimated.
 
     Components are numbered by weight, the largest first, so that `weights` are sorted. Where
@@ -182,7 +265,13 @@ class KnownWeights(AbstractWeights):
         # Frozen; the numbers of components follow from the weights.
         object.__setattr__(self, "weights", tuple(np.sort(given)[::-1].tolist()))
 
-    def prior(self, n_components: int, flat: bool) -> KnownWeightsPosterior:
+    @property
+    def truncated(self) -> bool:
+        return False
+
+    def prior(
+        self, n_components: int, flat: bool, design: GateDesign | None = None
+    ) -> KnownWeightsPosterior:
         weights = np.asarray(self.weights)
         return KnownWeightsPosterior(constant(np.log(weights / weights.sum())))
 
