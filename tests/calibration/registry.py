@@ -16,17 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy import stats
+from scipy import special, stats
 
 import clusterwise as cw
 from clusterwise.core.product import Product, ProductParameters, ProductPosterior
 from clusterwise.core.rows import RowBlock
 from clusterwise.engines.gibbs import sweep
 from clusterwise.posteriors.dirichlet import Weights
+from clusterwise.posteriors.gates import SoftmaxGates, StickGates
 from clusterwise.posteriors.matrix_normal import LinearParameters
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame
-from clusterwise.weights.mixing import MixingWeights
+from clusterwise.weights.specification import GateDesign
 from tests.calibration.nuts import trajectories
 
 N_CLUSTERS = 3
@@ -111,6 +112,14 @@ WEIGHTS: dict[str, Any] = {
     # Unequal, so that it matters which cluster has which.
     "known weights": cw.KnownWeights((0.5, 0.3, 0.2)),
 }
+
+# Weights that depend on the first regressor, which is then given: not with covariates.
+GATED: dict[str, Any] = {
+    "gated": cw.Gated("x1", scale=1.5),
+    "logit stick-breaking": cw.LogitStickBreaking("x1", 1.7),
+}
+_GATING = (0, 1)
+_GATE_DESIGN = GateDesign(np.eye(2), np.array([1.0, 0.0]))
 
 
 @dataclass(frozen=True)
@@ -224,25 +233,41 @@ class Combination:
     @property
     def block(self) -> Product:
         parts = tuple(LinearGaussian(part.regressors, part.responses) for part in self.linear)
-        return Product((MixingWeights(), *parts), N_COLUMNS)
+        return Product((self._specification.block(_GATING), *parts), N_COLUMNS)
+
+    @property
+    def _specification(self) -> Any:
+        return (WEIGHTS | GATED)[self.weights]
 
     def prior(self, k: int = N_CLUSTERS) -> ProductPosterior:
-        weights = WEIGHTS[self.weights].prior(k, flat=False)
+        weights = self._specification.prior(k, flat=False, design=_GATE_DESIGN)
         parts = (weights, *(part.build(k) for part in self.linear))
         return jax.tree.map(jnp.asarray, ProductPosterior(parts))
 
     def draw(self, rng: np.random.Generator, size: int, k: int = N_CLUSTERS) -> ProductParameters:
         """`size` draws of the prior, arrays with a leading axis."""
-        weights = draw_weights(WEIGHTS[self.weights], rng, size, k)
+        weights = draw_weights(self._specification, rng, size, k)
         drawn = ProductParameters((weights, *(p.draw(rng, size, k) for p in self.linear)))
         return jax.tree.map(jnp.asarray, drawn)
 
 
-def draw_weights(specification: Any, rng: np.random.Generator, size: int, k: int) -> Weights:
-    """`size` draws of weights and concentration, arrays with a leading axis."""
+def draw_weights(specification: Any, rng: np.random.Generator, size: int, k: int) -> Any:
+    """`size` draws of weights and concentration, or of gates, arrays with a leading axis."""
     if isinstance(specification, cw.KnownWeights):
         log_weights = np.log(np.asarray(specification.weights))
         return Weights(np.broadcast_to(log_weights, (size, k)), np.zeros(size))
+    unknown = np.full((size, k), np.nan)
+    if isinstance(specification, cw.Gated):
+        # Differences of two have the standard deviation `scale`.
+        gates = rng.normal(scale=specification.scale / np.sqrt(2), size=(size, k, 2))
+        return SoftmaxGates(gates - gates.mean(axis=1, keepdims=True), unknown)
+    if isinstance(specification, cw.LogitStickBreaking):
+        own = special.polygamma(1, [1.0, specification.concentration]).sum()
+        middle = special.digamma(1.0) - special.digamma(specification.concentration)
+        gates = rng.normal(scale=np.sqrt(own), size=(size, k - 1, 2))
+        gates[..., 0] += middle
+        path = np.eye(k, k - 1) - np.tri(k, k - 1, -1)
+        return StickGates(np.broadcast_to(path, (size, k, k - 1)), gates, unknown)
     concentration = specification.concentration
     if isinstance(specification, cw.Dirichlet):
         weights = rng.dirichlet(np.full(k, concentration), size=size)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clusterwise.core.rows import RowBlock
+from clusterwise.posteriors.gates import SoftmaxGates, StickGates
 from clusterwise.posteriors.known_weights import KnownWeightsPosterior
 
 _POINT = np.array([1.0, 0.5, -0.5, 0.3, 0.2])
@@ -32,7 +33,7 @@ def simulate(block: Any, parameters: Any, values: Any, key: Any) -> Any:
     """Draw clusters, then the columns that some part models; the others stay as they are."""
     label_key, *keys = jax.random.split(key, len(block.blocks))
     weights, *linear = parameters.parts
-    labels = jax.random.categorical(label_key, weights.log_weights, shape=(values.shape[0],))
+    labels = jax.random.categorical(label_key, _log_weights(block, weights, values))
     # Covariates are before the responses that regress on them.
     for part, value, own in zip(block.blocks[1:], linear, keys, strict=True):
         q = len(part.responses)
@@ -48,7 +49,7 @@ def log_densities(block: Any, parameters: Any, values: Any) -> list[Any]:
     """(n, k) log density of each part, the weights first."""
     weights, *linear = parameters.parts
     k = weights.log_weights.shape[0]
-    found = [jnp.broadcast_to(weights.log_weights, (values.shape[0], k))]
+    found = [_log_weights(block, weights, values)]
     for part, value in zip(block.blocks[1:], linear, strict=True):
         q = len(part.responses)
         mean = jnp.einsum("np,kpq->nkq", values[:, part.regressors], value.coefficients)
@@ -58,6 +59,19 @@ def log_densities(block: Any, parameters: Any, values: Any) -> list[Any]:
         distance = jnp.einsum("nki,kij,nkj->nk", error, precision, error)
         found.append(-0.5 * (distance + log_det + q * jnp.log(2 * jnp.pi)))
     return found
+
+
+def _log_weights(block: Any, weights: Any, values: Any) -> Any:
+    """(n, k) log weights of rows."""
+    k = weights.log_weights.shape[0]
+    if not isinstance(weights, (SoftmaxGates, StickGates)):
+        return jnp.broadcast_to(weights.log_weights, (values.shape[0], k))
+    eta = values[:, block.blocks[0].columns] @ weights.values.T
+    if isinstance(weights, SoftmaxGates):
+        return jax.nn.log_softmax(eta, axis=1)
+    left = jnp.cumsum(jax.nn.log_sigmoid(-eta), axis=1)
+    found = jnp.pad(left, ((0, 0), (1, 0)))
+    return found.at[:, :-1].add(jax.nn.log_sigmoid(eta))
 
 
 def concentration_is_learned(prior: Any) -> bool:
@@ -73,7 +87,12 @@ def _weights_are_known(prior: Any) -> bool:
 def _of_parameters(block: Any, prior: Any, parameters: Any) -> dict[str, Any]:
     weights, *linear = parameters.parts
     found = {}
-    if not _weights_are_known(prior):
+    if isinstance(weights, (SoftmaxGates, StickGates)):
+        gates = weights.values
+        found["squared gates"] = jnp.square(gates).sum()
+        slopes = linear[0].coefficients[: len(gates), 1, 0]
+        found["gates times coefficients"] = (gates[:, 1] * slopes).sum()
+    elif not _weights_are_known(prior):
         found["largest weight"] = weights.log_weights.max()
         found["sum of squared weights"] = jnp.exp(2 * weights.log_weights).sum()
     if concentration_is_learned(prior):

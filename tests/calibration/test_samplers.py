@@ -7,7 +7,7 @@ test is 0.001.
 import pytest
 
 from tests.calibration import geweke, library, sbc
-from tests.calibration.registry import COVARIATES, RESPONSES, SAMPLERS, WEIGHTS, Combination
+from tests.calibration.registry import COVARIATES, GATED, RESPONSES, SAMPLERS, WEIGHTS, Combination
 from tests.calibration.report import LEVEL, joint_tests, rank_tests
 
 # Processes that differ in numbers only share a program.
@@ -41,6 +41,16 @@ def test_the_short_calibration_has_nearly_every_part():
 def test_ranks_are_uniform(name):
     chosen = QUICK.get(name, SHORT)
     found = {c: sbc.run(SAMPLERS[name], c, 128, i, n_draws=15) for i, c in enumerate(chosen)}
+    tests = rank_tests(found, few=True)
+    worst = tests.owners[int(tests.raw.argmin())]
+    assert tests.adjusted.min() >= LEVEL, worst
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_ranks_are_uniform_where_weights_depend_on_the_row(name):
+    chosen = [Combination(weights, "none", "sigma") for weights in GATED]
+    found = {c: sbc.run(SAMPLERS[name], c, 300, i, n_draws=15) for i, c in enumerate(chosen)}
     tests = rank_tests(found, few=True)
     worst = tests.owners[int(tests.raw.argmin())]
     assert tests.adjusted.min() >= LEVEL, worst
