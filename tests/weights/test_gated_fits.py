@@ -189,3 +189,27 @@ def test_sticks_answer_too(data):
     check_answers(fit, data)
     assert sorted(fit.gates.index.get_level_values("stick")) == [0, 1, 2]
     assert fit.gates.isna().all(axis=1).sum() == 1
+
+
+@pytest.mark.slow
+def test_gates_go_with_counts_and_missing_values():
+    """A row without its response, or its covariate, has the weights that its gates give."""
+    rng = np.random.default_rng(3)
+    n = 60
+    w, v = rng.normal(size=(2, n))
+    first = rng.random(n) < special.expit(2 * w)
+    v = np.where(rng.random(n) < 0.2, np.nan, v + 3 * first)
+    y = np.where(rng.random(n) < 0.2, np.nan, rng.poisson(np.where(first, 8, 1)))
+    data = pd.DataFrame({"w": w, "v": v, "y": y})
+    model = cw.Model("y ~ 1", family="poisson", covariates="v", weights=cw.Gated("w"))
+    fit = model.fit(data, engine=EM, random_state=0)
+    weights = gate_weights(fit, data)
+    mean = np.exp(fit.coefficients["Intercept"].to_numpy())
+    sd = np.sqrt([own.to_numpy()[0, 0] for own in fit.covariances])
+    density = stats.norm.logpdf(v[:, None], fit.means["v"].to_numpy(), sd)
+    joint = np.log(weights)
+    joint = joint + np.where(np.isnan(v)[:, None], 0, density)
+    joint = joint + np.where(np.isnan(y)[:, None], 0, stats.poisson.logpmf(y[:, None], mean))
+    np.testing.assert_allclose(fit.score_samples(data), special.logsumexp(joint, axis=1))
+    counted = ~(np.isnan(v) & np.isnan(y))
+    np.testing.assert_allclose(fit.log_likelihood, special.logsumexp(joint, axis=1)[counted].sum())
