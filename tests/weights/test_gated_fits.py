@@ -213,3 +213,35 @@ def test_gates_go_with_counts_and_missing_values():
     np.testing.assert_allclose(fit.score_samples(data), special.logsumexp(joint, axis=1))
     counted = ~(np.isnan(v) & np.isnan(y))
     np.testing.assert_allclose(fit.log_likelihood, special.logsumexp(joint, axis=1)[counted].sum())
+
+
+@pytest.mark.slow
+def test_groups_have_weights_of_their_own():
+    rng = np.random.default_rng(4)
+    codes = np.repeat(np.arange(40), rng.integers(1, 4, 40))
+    given = {"id": codes, "x": rng.normal(size=codes.size), "w": rng.normal(size=40)[codes]}
+    gates = {"gates": [[0.0, 0.0], [0.0, 2.0]]}
+    model = cw.Model("y ~ x", weights=cw.Gated("w"), groups="id", prior="flat")
+    data = model.simulate(None, TRUTH | gates, 1, data=given)
+    assert (data.groupby("id")["component"].nunique() == 1).all()
+    data = data.sample(frac=1, random_state=2, ignore_index=True)
+    fit = model.fit(data, engine=EM, random_state=0)
+    codes = pd.factorize(data["id"])[0]
+    once = np.unique(codes, return_index=True)[1]
+    weights = gate_weights(fit, data)[once]
+    means = fit.coefficients["Intercept"].to_numpy() + np.outer(data["x"], fit.coefficients["x"])
+    scores = stats.norm.logpdf(
+        data["y"].to_numpy()[:, None], means, fit.dispersion["sigma"].to_numpy()
+    )
+    total = np.log(weights)
+    np.add.at(total, codes, scores)
+    np.testing.assert_allclose(fit.score_samples(data), special.logsumexp(total, axis=1))
+    assert fit.log_likelihood == pytest.approx(special.logsumexp(total, axis=1).sum())
+    resp = special.softmax(total, axis=1)
+    np.testing.assert_allclose(fit.responsibilities(data), resp[codes], atol=1e-9)
+    np.testing.assert_allclose(fit.weights, weights.mean(axis=0))
+    # The gates' gradient vanishes: each group counts once.
+    design = np.column_stack([np.ones(40), data["w"].to_numpy()[once]])
+    np.testing.assert_allclose((resp - weights).T @ design, 0, atol=1e-3)
+    with pytest.raises(cw.DataError, match=r"id=\d+ share a cluster, and 'w'"):
+        model.fit(data.assign(w=np.arange(len(data))), engine=EM)

@@ -58,7 +58,7 @@ def check_gates(layout: Layout, rows: np.ndarray, ids: Sequence[pd.Series]) -> N
     wrong, places = np.nonzero(values != values[first[numbers]])
     if wrong.size:
         term = gate.terms[gate.kept_terms[int(places[0])]]
-        joined = pd.concat(ids, ignore_index=True)
+        joined = pd.concat(ids, ignore_index=True).tolist()
         raise DataError(
             f"the rows of {layout.groups}={joined[int(wrong[0])]!r} share a cluster, and {term!r}, "
             f"which its weights depend on, differs between them (row {wrong[0]}, from 0); give "
