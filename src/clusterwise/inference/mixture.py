@@ -111,7 +111,7 @@ class _SitedScores(NamedTuple):
         return int(np.prod(np.shape(jax.tree.leaves(self.moments)[0])[:2]))
 
     def as_numbers(self) -> dict[str, Any]:
-        raise OptionError("This density of covariates has no formula outside of the library.")
+        raise OptionError("A part of this model has no formula that a page could compute.")
 
     def subset(self, draws: np.ndarray) -> _SitedScores:
         return self._replace(moments=jax.tree.map(lambda leaf: leaf[draws], self.moments))
