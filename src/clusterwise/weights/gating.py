@@ -32,7 +32,7 @@ class SoftmaxStatistics(NamedTuple):
     in the free coefficients b is `b^T precision b / 2 - slope^T b` up to a constant.
     """
 
-    count: Float[Array, " k"]
+    counts: Float[Array, " k"]
     sums: Float[Array, "k p"]
     """Of the columns."""
     log_weights: Float[Array, "k l"]
@@ -123,7 +123,7 @@ class SoftmaxGating(AbstractGatingBlock):
         return prior.with_normal(prior.normal.updated(precision[None], shift[None]))
 
     def counts(self, statistics: SoftmaxStatistics) -> Float[Array, " k"]:
-        return statistics.count
+        return statistics.counts
 
     def blend(
         self, old: SoftmaxPosterior, new: SoftmaxPosterior, rate: Float[Array, ""]
@@ -165,7 +165,7 @@ class StickStatistics(NamedTuple):
     predictor. `log_taken` and `log_left` are these logs where they were counted.
     """
 
-    count: Float[Array, " k"]
+    counts: Float[Array, " k"]
     sums: Float[Array, "k p"]
     log_taken: Float[Array, "k s"]
     log_left: Float[Array, "k s"]
@@ -256,7 +256,7 @@ class StickGating(AbstractGatingBlock):
         return prior.with_normal(prior.normal.updated(precision, shift))
 
     def counts(self, statistics: StickStatistics) -> Float[Array, " k"]:
-        return statistics.count
+        return statistics.counts
 
     def blend(
         self, old: StickGatePosterior, new: StickGatePosterior, rate: Float[Array, ""]
