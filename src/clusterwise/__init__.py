@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from clusterwise.responses.poisson import Poisson
     from clusterwise.responses.student import StudentT
     from clusterwise.responses.zero_inflated import ZeroInflatedPoisson
+    from clusterwise.selection.ratio import LikelihoodRatioTest, likelihood_ratio_test
     from clusterwise.selection.select import select
     from clusterwise.selection.selection import Selection
     from clusterwise.weights.gated import Gated, LogitStickBreaking
@@ -86,6 +87,7 @@ __all__ = [
     "GaussianCovariates",
     "Gibbs",
     "KnownWeights",
+    "LikelihoodRatioTest",
     "LogitStickBreaking",
     "MemoizedVI",
     "MixtureOfRegressions",
@@ -104,6 +106,7 @@ __all__ = [
     "StudentTCovariates",
     "ZeroInflatedPoisson",
     "__version__",
+    "likelihood_ratio_test",
     "load",
     "select",
 ]
@@ -134,6 +137,7 @@ _HOMES = {
     "responses.poisson": "Poisson",
     "responses.student": "StudentT",
     "responses.zero_inflated": "ZeroInflatedPoisson",
+    "selection.ratio": "LikelihoodRatioTest likelihood_ratio_test",
     "selection.select": "select",
     "selection.selection": "Selection",
     "weights.gated": "Gated LogitStickBreaking",

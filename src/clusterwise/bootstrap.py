@@ -131,20 +131,10 @@ def bootstrap(
         raise OptionError("The bootstrap does not draw whole groups yet; leave groups at None.")
     problem = assemble_again(fit.model, record, data).problem
     source = problem.source
-    weights = [source.unpacked(part)[:, -1] for part in range(source.n_blocks)]
-    draw = _resampler(source, weights)
     if kind == "parametric":
-        if fit.missing.any():
-            raise OptionError(
-                "kind='parametric' draws complete rows, and values are missing; use "
-                "kind='nonparametric', whose rows lack what those of the data do."
-            )
-        if any(np.any(own != 1) for own in weights):
-            raise OptionError(
-                "kind='parametric' draws one response a row, and rows have a sample_weight; "
-                "repeat the rows, or use kind='nonparametric'."
-            )
-        draw = _simulator(fit, data)
+        draw = simulator(fit, data, source, "kind='parametric'")
+    else:
+        draw = _resampler(source, [source.unpacked(i)[:, -1] for i in range(source.n_blocks)])
     moments = engine_order(record).moments()
     totals, _ = assign_rows(problem.block, moments, source)
     begin = _posterior(problem.block, totals.statistics, problem.prior, moments)
@@ -239,8 +229,42 @@ def _resampler(
     return draw
 
 
-def _simulator(fit: Fit, data: Any) -> Callable[[np.random.Generator], Source]:
-    """Responses, and covariates that have a density, drawn from the fit."""
+def simulator(
+    fit: Fit, data: Any, source: Source, what: str
+) -> Callable[[np.random.Generator], Source]:
+    """Responses, and covariates that have a density, drawn from the fit, in its units.
+
+    Parameters
+    ----------
+    fit
+        Where from.
+    data, source
+        The rows that were fitted, as they were given and as they were packed.
+    what
+        Who asks, for errors.
+
+    Raises
+    ------
+    OptionError
+        Where rows that are drawn could not be like those of the data.
+    """
+    if fit.missing.any():
+        raise OptionError(
+            f"{what} draws complete rows, and values are missing; leave out the rows that lack "
+            "values, or use a nonparametric bootstrap, whose rows lack what those of the data do."
+        )
+    if any(np.any(source.unpacked(part)[:, -1] != 1) for part in range(source.n_blocks)):
+        raise OptionError(
+            f"{what} draws one response a row, and rows have a sample_weight; repeat the rows, or "
+            "use a nonparametric bootstrap."
+        )
+    encoder, layout = fit.reader.encoder, fit.reader.layout
+    for name, part in layout.responses:
+        if name not in encoder.variables(layout.parts[part].kind):
+            raise OptionError(
+                f"{what} draws columns, and the response {name!r} is computed from others; make "
+                "it a column of the data."
+            )
 
     def draw(rng: np.random.Generator) -> Source:
         frame = fit.simulate(fit.n_rows, rng, data=data)

@@ -652,9 +652,8 @@ class Fit:
 
     @cached_property
     def _expected(self) -> ScoredMixture:
-        """Scores under the engine's own expectations: a point, or those of q."""
-        moments = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self._record.moments)
-        return ScoredMixture(self._record.block, moments)
+        """Scores under the engine's own expectations."""
+        return self._record.scored()
 
     @cached_property
     def _at_draws(self) -> NormalPredictive:

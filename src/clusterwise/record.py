@@ -99,6 +99,10 @@ class FitRecord:
         """The model over the layout's columns."""
         return make_block(self.layout)
 
+    def scored(self) -> ScoredMixture:
+        """Scores under the engine's own expectations: a point, or those of q."""
+        return ScoredMixture.at(self.block, self.moments)
+
     @double_precision
     def with_draws(self) -> FitRecord:
         """The record with draws of its posterior, where it has one."""

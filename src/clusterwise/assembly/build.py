@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
-from clusterwise.assembly.prepare import Prepared
+from clusterwise.assembly.prepare import SAMPLE_ROWS, Prepared, sample_source
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.errors import OptionError
 from clusterwise.core.groups import first_rows, group_sizes
@@ -31,6 +31,7 @@ from clusterwise.regression.prior import (
     linear_prior,
 )
 from clusterwise.responses.generalised import AbstractGeneralised
+from clusterwise.sources.source import Source
 from clusterwise.weights.mixing import MixingWeights
 from clusterwise.weights.specification import AbstractWeights, Dirichlet, GateDesign
 
@@ -187,14 +188,8 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
     """Everything an engine needs."""
     layout = prepared.layout
     block = make_block(layout)
-    rows = prepared.filled_rows
     sampled = (prepared.sample_rows, prepared.sample_weight)
     prior = make_prior(spec, layout, prepared.typical_gram, sampled)
-    regressions = tuple(
-        (rows[:, list(part.regressors)], _working(part, rows))
-        for part in layout.parts
-        if part.is_response and part.regressors
-    )
     features = _features(layout)
     conditional = not spec.densities and len(features) > len(spec.responses)
     joint = _joint(spec, prepared, features) if conditional else None
@@ -204,12 +199,51 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         n_components=spec.n_components,
         source=prepared.source,
         sample=prepared.sample,
-        start_data=StartData(
-            _comparable(layout, rows, features), regressions, _group_numbers(layout, rows)
-        ),
+        start_data=make_start_data(layout, prepared.filled_rows),
         joint=joint,
         degeneracy=_degeneracy(prepared, block),
         free_prior=make_free_prior(spec, layout, prepared.typical_gram, prior),
+    )
+
+
+def make_start_data(layout: Layout, rows: np.ndarray) -> StartData:
+    """What starts are made of: rows in standard units, none of whose values is missing."""
+    regressions = tuple(
+        (rows[:, list(part.regressors)], _working(part, rows))
+        for part in layout.parts
+        if part.is_response and part.regressors
+    )
+    features = _comparable(layout, rows, _features(layout))
+    return StartData(features, regressions, _group_numbers(layout, rows))
+
+
+def over_rows(
+    problem: Problem, layout: Layout, source: Source, rng: np.random.Generator
+) -> Problem:
+    """A problem over other rows in the same units, none of whose values is missing.
+
+    Priors, and what is taken for a vanishing variance, stay.
+
+    Parameters
+    ----------
+    problem
+        What an engine was given.
+    layout
+        Of its rows.
+    source
+        The other rows.
+    rng
+        Chooses a sample of many rows.
+    """
+    parts = [source.unpacked(part) for part in range(source.n_blocks)]
+    rows = np.concatenate(parts)
+    if len(rows) > SAMPLE_ROWS:
+        rows = rows[np.sort(rng.choice(len(rows), SAMPLE_ROWS, replace=False))]
+    values, weight = rows[:, :-1], rows[:, -1]
+    return problem._replace(
+        source=source,
+        sample=sample_source(layout, source, values, weight),
+        start_data=make_start_data(layout, values),
     )
 
 

@@ -153,7 +153,13 @@ def prepare(
     return Prepared(
         layout=layout,
         source=source,
-        sample=_sample_source(layout, source, sampled, packing),
+        sample=sample_source(
+            layout,
+            source,
+            packing.packed(sampled[:, :-2], sampled[:, -2]),
+            sampled[:, -1],
+            packing.table,
+        ),
         sample_rows=sampled[:, :-2],
         filled_rows=nearest_filled(sampled[:, :-2], rng),
         sample_weight=sampled[:, -1],
@@ -394,16 +400,30 @@ def _typical_gram(
     return (trimmed if usable else gram), (note,)
 
 
-def _sample_source(layout: Layout, source: Source, sampled: np.ndarray, packing: Packing) -> Source:
-    """The sample as rows of its own; all rows where there are few.
+def sample_source(
+    layout: Layout,
+    source: Source,
+    values: np.ndarray,
+    weight: np.ndarray,
+    table: np.ndarray | None = None,
+) -> Source:
+    """A sample of a source's rows, as rows of its own; all rows where there are few.
 
     Where all rows are one block it has that block's shape, so that one program serves both.
+
+    Parameters
+    ----------
+    layout, source
+        Of all rows.
+    values, weight
+        The sample's (m, columns), as they are packed, and (m,).
+    table
+        Which columns are missing in each pattern, where the source has patterns.
     """
     if source.n_rows <= SAMPLE_ROWS:
         return source
     store = MemoryStore()
-    shape = block_shape(source.n_rows if source.n_blocks == 1 else len(sampled))
-    rows = packing.packed(sampled[:, :-2], sampled[:, -2])
-    (packed,) = pack(layout, rows, sampled[:, -1], shape)
+    shape = block_shape(source.n_rows if source.n_blocks == 1 else len(values))
+    (packed,) = pack(layout, values, weight, shape)
     store.append(jnp.asarray(packed))
-    return Source(store, len(sampled), float(sampled[:, -1].sum()), packing.table)
+    return Source(store, len(values), float(weight.sum()), table)

@@ -174,6 +174,11 @@ class ScoredMixture:
         """Scores at points: draws of the parameters along a leading axis."""
         return cls(block, _moments_of_draws(parameters))
 
+    @classmethod
+    def at(cls, block: Product, moments: tuple[Any, ...]) -> ScoredMixture:
+        """Scores under one set of moments: a point, or an engine's expectations."""
+        return cls(block, jax.tree.map(lambda leaf: np.asarray(leaf)[None], moments))
+
     def subset(self, draws: np.ndarray) -> ScoredMixture:
         """Scores under some of the draws, by their numbers."""
         found = copy(self)
@@ -181,6 +186,11 @@ class ScoredMixture:
         found._completed = {}
         found.shape = (len(draws), self.shape[1])
         return found
+
+    @property
+    def n_parts(self) -> int:
+        """Number of blocks."""
+        return len(self._scored)
 
     @property
     def n_draws(self) -> int:

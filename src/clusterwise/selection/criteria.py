@@ -17,7 +17,7 @@ from clusterwise.engines.samplers import AbstractSampler, Gibbs
 from clusterwise.fit import Fit
 from clusterwise.weights.specification import resolve_weights
 
-_POINT = EM(n_init=1, tol=1e-6, max_iter=1000)
+POINT = EM(n_init=1, tol=1e-6, max_iter=1000)
 """Fewer ordinary starts, since candidates have those of splits, and a tolerance that is still far
 below any difference of criteria that means anything."""
 
@@ -62,10 +62,10 @@ class Criterion:
 CRITERIA = {
     criterion.name: criterion
     for criterion in (
-        Criterion("bic", "BIC", True, _POINT),
-        Criterion("icl", "ICL", True, _POINT),
-        Criterion("aic", "AIC", True, _POINT),
-        Criterion("cv", "the held-out log score", False, _POINT, pointwise=True),
+        Criterion("bic", "BIC", True, POINT),
+        Criterion("icl", "ICL", True, POINT),
+        Criterion("aic", "AIC", True, POINT),
+        Criterion("cv", "the held-out log score", False, POINT, pointwise=True),
         Criterion("loo", "PSIS-LOO", False, Gibbs(), (AbstractSampler,), pointwise=True),
         Criterion("elbo", "the evidence lower bound", False, VI(n_init=8), (VI, SVI, MemoizedVI)),
     )

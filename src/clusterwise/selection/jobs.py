@@ -164,7 +164,7 @@ class Runner:
         def make(problem: Problem) -> list[Start]:
             found = own_starts(problem, own) if self._frugal else []
             if smaller is not None:
-                found += splits(problem, smaller.result().record, split)
+                found += splits(problem, smaller.result().record.scored(), split)
             return found
 
         try:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import jax
 import numpy as np
 
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import Start, StartData, portfolio
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
-from clusterwise.record import FitRecord
 
 _SPLIT_CLUSTERS = 3
 _WAYS = 2
@@ -21,7 +19,7 @@ _RIDGE = 1e-3
 _SETTLED = 1e-3
 
 
-def splits(problem: Problem, smaller: FitRecord, rng: np.random.Generator) -> list[Start]:
+def splits(problem: Problem, smaller: ScoredMixture, rng: np.random.Generator) -> list[Start]:
     """Memberships of a fit of fewer clusters, with clusters split until there are enough.
 
     The first cluster to be split is each of those in turn whose rows the fit explains worst, by
@@ -31,9 +29,9 @@ def splits(problem: Problem, smaller: FitRecord, rng: np.random.Generator) -> li
     Parameters
     ----------
     problem
-        The problem of more clusters, on the rows that `smaller` was fitted to.
+        The problem of more clusters.
     smaller
-        What was found with fewer clusters.
+        What was found with fewer clusters on the same rows.
     rng
         For the recipes.
 
@@ -42,17 +40,18 @@ def splits(problem: Problem, smaller: FitRecord, rng: np.random.Generator) -> li
     list of Start
         Up to six.
     """
+    n_components = smaller.shape[1]
     labels, density = _explained(problem, smaller)
     found = []
     for cluster in _worst(labels, density)[:_SPLIT_CLUSTERS]:
         for way in range(_WAYS):
             split = _split(problem.start_data, labels, cluster, way, rng)
-            for extra in range(smaller.n_components + 1, problem.n_components):
+            for extra in range(n_components + 1, problem.n_components):
                 ranked = _worst(split, density)
                 if not ranked.size:
                     break
                 split = _split(problem.start_data, split, ranked[0], extra, rng)
-            found.append(Start(f"split of {smaller.n_components}", split))
+            found.append(Start(f"split of {n_components}", split))
     return found
 
 
@@ -89,14 +88,11 @@ class Later:
         return iter(self._make())
 
 
-def _explained(problem: Problem, fit: FitRecord) -> tuple[np.ndarray, np.ndarray]:
+def _explained(problem: Problem, smaller: ScoredMixture) -> tuple[np.ndarray, np.ndarray]:
     """The cluster (n,) of each row of the sample, and the row's log density there."""
-    moments = jax.tree.map(lambda leaf: np.asarray(leaf)[None], fit.moments)
     rows = problem.sample.unpacked(0)[:, :-1]
-    blocks = range(len(fit.layout.parts) + 1)
-    scores = ScoredMixture(fit.block, moments).scores(rows, blocks)[:, 0]
-    labels = scores.argmax(axis=1)
-    return labels, scores.max(axis=1)
+    scores = smaller.scores(rows, range(smaller.n_parts))[:, 0]
+    return scores.argmax(axis=1), scores.max(axis=1)
 
 
 def _worst(labels: np.ndarray, density: np.ndarray) -> np.ndarray:
