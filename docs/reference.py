@@ -48,7 +48,12 @@ GROUPS = {
     "selection": Group("Selection", ("selection",), "How many clusters, and which model."),
     "estimators": Group("Estimators", ("estimators",), "The model as scikit-learn has it."),
     "numpyro": Group("NumPyro", ("interop",), "Models and mixtures inside NumPyro programs."),
-    "plots": Group("Plots", (), "Pictures of a fit: `from clusterwise import plots`.", ("plots",)),
+    "plots": Group(
+        "Plots",
+        (),
+        "Pictures of a fit, as `fit.plot`; see [Plots](../plots.md).",
+        ("plots.accessor.FitPlots", "plots.canvas.new_axes", "plots.canvas.figure_of"),
+    ),
     "errors": Group("Errors", ("core",), "What is raised; a message says what to do."),
 }
 
