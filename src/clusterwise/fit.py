@@ -15,7 +15,7 @@ import pandas as pd
 from clusterwise.assembly.layout import GATES
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import ClusterwiseWarning, OptionError
-from clusterwise.core.groups import first_rows, group_sizes
+from clusterwise.core.groups import first_rows, group_sizes, sum_groups
 from clusterwise.core.random import RandomState, as_generator
 from clusterwise.core.runtime import double_precision
 from clusterwise.inference.components import ComponentPredictions
@@ -745,7 +745,8 @@ class Fit:
         layout, found = self._layout, []
         for block in rows:
             first = first_rows(layout.group_columns, block)
-            scales = np.add.reduceat(layout.log_scales(np.isnan(block)), first)
+            groups = layout.group_columns
+            scales = sum_groups(groups, block, layout.log_scales(np.isnan(block)))[first]
             found.append(mixture.log_density(block, parts)[first] - scales)
         return np.concatenate(found)
 

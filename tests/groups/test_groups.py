@@ -106,6 +106,10 @@ def test_whole_weights_are_repeated_rows(fit, model, rows):
     other = model.fit(repeated, engine=cw.EM(n_init=2), random_state=0)
     assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-6)
     assert one.n_groups == other.n_groups
+    repeats = other.responsibilities(repeated)
+    times = pd.Series(times, rows.index)
+    counted = one.responsibilities(rows.assign(w=times))[rows.index.get_indexer(repeated.index)]
+    np.testing.assert_allclose(counted, repeats, atol=1e-4)
     assert one.bic == pytest.approx(other.bic, abs=1e-5)
 
 

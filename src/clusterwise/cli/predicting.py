@@ -90,13 +90,15 @@ def _answers(fit: Fit, data: Path, question: Question, head: int | None) -> Iter
     first = 0
     needs_response = question.kind == "density"
     for batch in batches(fit, data, response=needs_response):
-        frame = batch if head is None else batch.head(head)
+        # Rows of a group are asked about together, also where few are shown.
+        frame = batch if head is None or fit.n_groups is not None else batch.head(head)
         columns: dict[str, Any] = {"row": np.arange(first, first + len(frame))}
         if fit.model.formula is not None:
             columns |= _predictions(fit, frame, question)
         probabilities = fit.responsibilities(frame, use_response=False)
         columns |= {f"p_{k}": p for k, p in enumerate(probabilities.T)}
-        yield pd.DataFrame(columns)
+        found = pd.DataFrame(columns)
+        yield found if head is None else found.head(head)
         first += len(frame)
         if head is not None:
             return

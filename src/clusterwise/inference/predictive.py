@@ -84,7 +84,8 @@ class AbstractPredictive(ABC):
         """Answer for some rows, apart for those with missing values."""
         y = self.reader.response_values(rows, part)
         gaps = np.isnan(rows).any(axis=1)
-        if not gaps.any():
+        # Rows of a group tell its cluster together.
+        if not gaps.any() or self.reader.layout.groups is not None:
             return question.answer(self.response(rows, part), y)
         axis = 1 if question.kind == "sample" else 0
         order = np.concatenate([np.flatnonzero(~gaps), np.flatnonzero(gaps)])

@@ -12,10 +12,13 @@ from clusterwise.assembly.build import make_block
 from clusterwise.assembly.grouping import check_gates, check_ids, numbers_of
 from clusterwise.assembly.layout import Layout, RawDesign, raw_rows
 from clusterwise.assembly.missing import Gaps, check_gaps
-from clusterwise.assembly.prepare import check_values, incomplete
+from clusterwise.assembly.prepare import WEIGHT, check_values, incomplete
 from clusterwise.core.rows import BLOCK_ROWS
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import open_table
+
+# A row that does not count is asked about all the same.
+_LEAST = 1e-150
 
 
 class RowReader(NamedTuple):
@@ -58,8 +61,22 @@ class RowReader(NamedTuple):
         numbers = numbers_of(ids)
         order = np.argsort(numbers, kind="stable")
         rows = rows[order]
-        groups.mark(rows, np.ones(len(rows)), numbers[order])
+        groups.mark(rows, self._weights(data, len(rows))[order], numbers[order])
         yield rows
+
+    def _weights(self, data: Any, n_rows: int) -> np.ndarray:
+        """How often each row (n,) counts in its group, where the data say so; never zero."""
+        table = open_table(data)
+        if WEIGHT not in self.encoder.designs:
+            return np.ones(n_rows)
+        columns = self.encoder.variables(WEIGHT)
+        if not set(columns) <= set(table.names):
+            return np.ones(n_rows)
+        found, first = [], 0
+        for frame in table.batches(columns, BLOCK_ROWS):
+            found.append(self.encoder.encode(frame, [WEIGHT], first_row=first)[WEIGHT][:, 0])
+            first += len(frame)
+        return np.maximum(np.concatenate(found), _LEAST)
 
     def order(self, data: Any) -> np.ndarray | None:
         """Numbers (n,) of the rows as `rows` has them; None where that is the data's order."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from clusterwise.assembly.layout import Layout
-from clusterwise.core.groups import first_rows, group_sizes, rows_of_groups
+from clusterwise.core.groups import first_rows, group_sizes, rows_of_groups, sum_groups
 from clusterwise.core.product import Product
 from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
 from clusterwise.posteriors.coefficients import Coefficients
@@ -75,7 +75,7 @@ class RowDraws:
             chosen, begins = rows_of_groups(groups, self.rows, rows[at])
             own = self.rows[chosen]
             scores = mixture.scores(own, blocks)[begins]
-            scales = np.add.reduceat(self.layout.log_scales(np.isnan(own)), begins)
+            scales = sum_groups(groups, own, self.layout.log_scales(np.isnan(own)))[begins]
             found[:, at] = log_sum_exp(scores).T - scales
         return found
 
