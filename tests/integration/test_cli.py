@@ -335,7 +335,8 @@ def test_bad_options_are_named(place, case):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"y": np.nan}, ["'y'", "7"]),
+        # A conditional model has no distribution of it.
+        ({"x": np.nan}, ["'x'", "7"]),
         ({"x": np.inf}, ["'x'", "7"]),
         ({"x": "text"}, ["'x'"]),
     ],
@@ -434,7 +435,7 @@ def test_predict_shows_the_first_rows_and_needs_no_response(folder, tmp_path, fr
 def test_predict_refuses(folder, place, frame):
     fit = folder / "fit"
     frame.drop(columns="x").to_csv("lacks.csv", index=False)
-    frame.assign(x=[np.nan, *frame["x"][1:]]).to_csv("gaps.csv", index=False)
+    frame.assign(x=[np.inf, *frame["x"][1:]]).to_csv("gaps.csv", index=False)
     Path("there.csv").write_text("mine")
     assert_refused(run("predict", fit, "lacks.csv"), "'x'")
     assert_refused(run("predict", fit, "gaps.csv", "--output", "p.csv"), "'x'")
@@ -454,7 +455,7 @@ def test_predict_refuses(folder, place, frame):
 def test_predict_counts_rows_from_the_first_of_the_file(folder, place, frame, monkeypatch):
     monkeypatch.setattr(output, "BLOCK_ROWS", 20)
     x = frame["x"].copy()
-    x[45] = np.nan
+    x[45] = np.inf
     frame.assign(x=x).to_csv("gaps.csv", index=False)
     assert_refused(run("predict", folder / "fit", "gaps.csv", "--output", "p.csv"), "'x'", "45")
 
