@@ -133,8 +133,22 @@ class AbstractGatingBlock(AbstractSitedBlock):
     The leading axis of its statistics is that of the clusters that rows are in; what else they
     tell clusters apart by are the places that the weights have for them. So statistics and
     parameters of all blocks may be renumbered by their leading axes, the weights staying as they
-    are.
+    are. Log weights depend on the columns `gating`, and count where the column `unit` does.
     """
+
+    gating: eqx.AbstractVar[tuple[int, ...]]
+    unit: eqx.AbstractVar[int]
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys((*self.gating, self.unit)))
+
+    @property
+    def responses(self) -> tuple[int, ...]:
+        return ()
+
+    def score(self, moments: Any, values: Float[Array, "columns rows"]) -> Float[Array, "k rows"]:
+        return self.log_weights_of(moments, values) * values[self.unit]
 
     @abstractmethod
     def log_weights_of(

@@ -51,21 +51,10 @@ class SoftmaxGating(AbstractGatingBlock):
     gating: tuple[int, ...] = eqx.field(static=True)
     unit: int = eqx.field(static=True, default=0)
 
-    @property
-    def columns(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys((*self.gating, self.unit)))
-
-    @property
-    def responses(self) -> tuple[int, ...]:
-        return ()
-
-    def _design(self, values: Float[Array, "columns rows"]) -> Float[Array, "p rows"]:
-        return values[np.asarray(self.gating)]
-
     def _expected(
         self, moments: SoftmaxMoments, values: Float[Array, "columns rows"]
     ) -> tuple[Float[Array, "k rows"], Tilted]:
-        design = self._design(values)
+        design = values[np.asarray(self.gating)]
         mean = moments.values @ design
         return mean, expected_softmax(mean, _deviations(moments.spread, design))
 
@@ -75,11 +64,6 @@ class SoftmaxGating(AbstractGatingBlock):
         mean, tilted = self._expected(moments, values)
         return mean - tilted.normaliser
 
-    def score(
-        self, moments: SoftmaxMoments, values: Float[Array, "columns rows"]
-    ) -> Float[Array, "k rows"]:
-        return self.log_weights_of(moments, values) * values[self.unit]
-
     def statistics(
         self,
         moments: SoftmaxMoments,
@@ -88,7 +72,7 @@ class SoftmaxGating(AbstractGatingBlock):
     ) -> SoftmaxStatistics:
         resp = resp * values[self.unit]
         mean, (normaliser, probability) = self._expected(moments, values)
-        design, basis = self._design(values), contrasts(mean.shape[0])
+        design, basis = values[np.asarray(self.gating)], contrasts(mean.shape[0])
         (k, free), (p, n) = basis.shape, design.shape
         inner = basis.T @ probability
         curvature = jnp.einsum("ka,kb,kr->abr", basis, basis, probability)
@@ -184,19 +168,8 @@ class StickGating(AbstractGatingBlock):
     gating: tuple[int, ...] = eqx.field(static=True)
     unit: int = eqx.field(static=True, default=0)
 
-    @property
-    def columns(self) -> tuple[int, ...]:
-        return tuple(dict.fromkeys((*self.gating, self.unit)))
-
-    @property
-    def responses(self) -> tuple[int, ...]:
-        return ()
-
-    def _design(self, values: Float[Array, "columns rows"]) -> Float[Array, "p rows"]:
-        return values[np.asarray(self.gating)]
-
     def _sticks(self, moments: StickMoments, values: Float[Array, "columns rows"]) -> Stick:
-        design = self._design(values)
+        design = values[np.asarray(self.gating)]
         return expected_logistic(moments.values @ design, _deviations(moments.spread, design))
 
     def log_weights_of(
@@ -204,11 +177,6 @@ class StickGating(AbstractGatingBlock):
     ) -> Float[Array, "k rows"]:
         log_taken, log_left, _, _ = self._sticks(moments, values)
         return _taken(moments.path) @ log_taken + _left(moments.path) @ log_left
-
-    def score(
-        self, moments: StickMoments, values: Float[Array, "columns rows"]
-    ) -> Float[Array, "k rows"]:
-        return self.log_weights_of(moments, values) * values[self.unit]
 
     def statistics(
         self,
@@ -218,7 +186,7 @@ class StickGating(AbstractGatingBlock):
     ) -> StickStatistics:
         resp = resp * values[self.unit]
         log_taken, log_left, probability, curvature = self._sticks(moments, values)
-        design = self._design(values)
+        design = values[np.asarray(self.gating)]
         (k, s), (p, n) = moments.path.shape, design.shape
         squares = (design[:, None, :] * design[None, :, :]).reshape(p * p, n)
         weighted = (resp[:, None, :] * curvature).reshape(k * s, n)
