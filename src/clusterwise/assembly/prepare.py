@@ -143,7 +143,7 @@ def prepare(
         grams += grams_by_pattern(rows, weight, number, len(absent))
         for packed in pack(layout, packing.packed(rows, number), weight):
             store.append(packed if on_disk else jnp.asarray(packed))
-    gram = pooled_gram(grams, absent)
+    gram = _gram_of_data(layout, grams, absent)
     largest = 1 if grouping is None else grouping.largest
     source = Source(store, n_rows, total_weight, packing.table, largest)
     sampled = np.concatenate(sample)
@@ -386,9 +386,8 @@ def _typical_gram(
         return gram, ()
     of_data = slice(1 + len(layout.columns))
     near = ~(np.abs(rows - middle) > reach)[:, of_data].any(axis=1) & (weight > 0)
-    trimmed = pooled_gram(
-        grams_by_pattern(rows[near], weight[near], number[near], len(absent)), absent
-    )
+    grams = grams_by_pattern(rows[near], weight[near], number[near], len(absent))
+    trimmed = _gram_of_data(layout, grams, absent)
     note = (
         f"{', '.join(map(repr, dict.fromkeys(named)))} has values more than 20 robust standard "
         "deviations from its median; check them. They are fitted, but do not set the prior's scale."
@@ -398,6 +397,12 @@ def _typical_gram(
         for c in (np.asarray((*p.regressors, *p.responses), int) for p in scaled)
     )
     return (trimmed if usable else gram), (note,)
+
+
+def _gram_of_data(layout: Layout, grams: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Average products of the columns of the data, without those that tell groups apart."""
+    own = 1 + len(layout.columns)
+    return pooled_gram(grams[:, :own, :own], absent[:, :own])
 
 
 def sample_source(
