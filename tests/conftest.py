@@ -1,7 +1,9 @@
 """Settings of the whole test suite."""
 
+import gc
 import os
 from contextlib import nullcontext
+from pathlib import Path
 
 import jax
 import pytest
@@ -23,3 +25,17 @@ def double_precision(request):
     inside = request.path.parent.name in IN_DOUBLE_PRECISION
     with jax.enable_x64(True) if inside else nullcontext():
         yield
+
+
+# Every compiled program takes some memory maps, of which Linux allows a process 65,530: XLA aborts
+# where there is none left. A module's programs are few enough.
+MANY_MAPS = 20_000
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
