@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         NormalInverseGamma,
         NormalInverseWishart,
     )
+    from clusterwise.regression.structure import Hierarchical, Horseshoe
     from clusterwise.responses.binomial import Bernoulli, Binomial
     from clusterwise.responses.categorical import Categorical
     from clusterwise.responses.gamma import GammaResponse
@@ -86,6 +87,8 @@ __all__ = [
     "Gaussian",
     "GaussianCovariates",
     "Gibbs",
+    "Hierarchical",
+    "Horseshoe",
     "KnownWeights",
     "LikelihoodRatioTest",
     "LogitStickBreaking",
@@ -128,6 +131,7 @@ _HOMES = {
     "io": "load",
     "model": "Model",
     "posteriors.specification": "Gamma Normal NormalInverseGamma NormalInverseWishart",
+    "regression.structure": "Hierarchical Horseshoe",
     "responses.binomial": "Bernoulli Binomial",
     "responses.categorical": "Categorical",
     "responses.gamma": "GammaResponse",

@@ -216,6 +216,23 @@ class Fit:
         """Probabilities of the levels of each categorical covariate: one row a component."""
         return self._estimates.levels()
 
+    @cached_property
+    def population(self) -> pd.DataFrame:
+        """Distribution over clusters that pooled coefficients come from: its mean and deviation.
+
+        With `coefficients="hierarchical"`: one row a term, or (response, term), and columns mean
+        and sd, with the posterior's standard deviation of each where there is a posterior. Terms
+        that all clusters share have sd 0, those that groups of them share have NaN. Empty where
+        nothing is pooled.
+        """
+        if all(own.pooled_mean is None for own in self._estimates.values.parts):
+            return pd.DataFrame()
+        try:
+            drawn = in_data_units(self._layout, self._with_draws())
+        except OptionError:
+            return self._estimates.population(None)
+        return self._estimates.population(drawn)
+
     @property
     def profiles(self) -> dict[str, pd.DataFrame]:
         """Parameters of each covariate that is neither Gaussian nor categorical, by column.
@@ -256,9 +273,11 @@ class Fit:
             facts = (*facts, f"chains: {self.verdict}")
         title = f"Mixture of {self.n_components}: {self._describe()}"
         table = self._estimates.table(self._spread)
+        population = self.population
         if errors is None:
-            return Summary(title, facts, table, self.notes)
-        return Summary(title, facts, beside(table, errors.table), (*self.notes, *errors.notes))
+            return Summary(title, facts, table, self.notes, population)
+        shown, notes = beside(table, errors.table), (*self.notes, *errors.notes)
+        return Summary(title, facts, shown, notes, population)
 
     def standard_errors(self, data: Any) -> StandardErrors:
         """Standard errors of an EM fit's estimates, from the observed information.
@@ -452,6 +471,9 @@ class Fit:
         rows = np.zeros((0, 0)) if record.rows is None else record.rows[record.rows[:, -1] > 0, :-1]
         weights = resolve_weights(self.model.weights, self.n_components)
         groups = double_precision(weights.prior)(self.n_components, flat=False).label_groups
+        kinds = self._layout.component_kinds(self.n_components)
+        if kinds is not None:
+            groups = np.unique([groups, kinds], axis=1, return_inverse=True)[1].ravel()
         return SampledMixture(self.reader, record.block, draws, record.log_density, rows, groups)
 
     @property

@@ -42,6 +42,7 @@ from clusterwise.posteriors.specification import (
 )
 from clusterwise.record import FitRecord
 from clusterwise.regression.free import is_distribution
+from clusterwise.regression.structure import COEFFICIENTS, INDEPENDENT, AbstractCoefficients
 from clusterwise.responses.registry import FAMILIES
 from clusterwise.weights.gated import Gated, LogitStickBreaking
 from clusterwise.weights.specification import (
@@ -78,6 +79,7 @@ _SPECIFICATIONS = {
         PoissonCovariates,
         StudentTCovariates,
         *FAMILIES.values(),
+        *COEFFICIENTS.values(),
     )
 }
 _NUMPYRO = "numpyro"
@@ -85,6 +87,7 @@ _STATS = "sample_stats."
 # Of sampled fits; the rows, since what is asked of draws needs them.
 _DRAWN = ("log_density", "permutation", "rows", "row_order")
 _PART_FIELDS = ("terms", "names", "regressors", "responses", "kept_terms", "kept_names", "shared")
+_OF_MODEL = ("form", "coefficients")
 _SCALARS = (
     "engine",
     "n_rows",
@@ -238,8 +241,8 @@ def _document(model: Model, record: FitRecord, digest: str) -> dict[str, Any]:
 
 
 def _part_document(part: Part) -> dict[str, Any]:
-    """A part without its form, which the model has."""
-    return {f.name: getattr(part, f.name) for f in fields(part) if f.name != "form"}
+    """A part without what the model has."""
+    return {f.name: getattr(part, f.name) for f in fields(part) if f.name not in _OF_MODEL}
 
 
 def model_document(model: Model) -> dict[str, Any]:
@@ -307,11 +310,13 @@ def _model(document: dict[str, Any]) -> Model:
 def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray]) -> FitRecord:
     encoder = Encoder.from_dict(document["encoder"])
     spec = settle(model.specification(), encoder)
-    saved, forms = document["layout"], spec.forms
+    saved = document["layout"]
     layout = Layout(
         tuple(saved["raw_names"]),
         tuple(Column(int(raw), float(a), float(b)) for raw, a, b in saved["columns"]),
-        tuple(_part(part, form) for part, form in zip(saved["parts"], forms, strict=True)),
+        tuple(
+            _part(*one) for one in zip(saved["parts"], spec.forms, spec.coefficients, strict=True)
+        ),
         model.groups,
         None if saved.get("gate") is None else _part(saved["gate"], spec.weights),
     )
@@ -348,13 +353,17 @@ def _record(model: Model, document: dict[str, Any], arrays: dict[str, np.ndarray
     )
 
 
-def _part(saved: dict[str, Any], form: Any) -> Part:
+def _part(
+    saved: dict[str, Any], form: Any, coefficients: AbstractCoefficients = INDEPENDENT
+) -> Part:
     return Part(
         kind=str(saved["kind"]),
         **{name: tuple(saved.get(name, ())) for name in _PART_FIELDS},
+        shared_groups=tuple(map(tuple, saved.get("shared_groups", ()))),
         offset=saved.get("offset"),
         trials=saved.get("trials"),
         form=form,
+        coefficients=coefficients,
     )
 
 
@@ -383,8 +392,10 @@ class _Kinds(NamedTuple):
 @double_precision
 def _kinds(spec: Specification, layout: Layout) -> _Kinds:
     prior = make_prior(spec, layout, np.eye(layout.n_columns))
-    mode, moments = jax.eval_shape(lambda: (prior.mode(), prior.mode().moments()))
-    return _Kinds(prior.parts, mode.parts, moments)
+    posterior, mode, moments = jax.eval_shape(
+        lambda: (prior.as_posterior(), prior.mode(), prior.mode().moments())
+    )
+    return _Kinds(posterior.parts, mode.parts, moments)
 
 
 def _tree(name: str, kinds: tuple[Any, ...], arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:

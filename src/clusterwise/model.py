@@ -13,6 +13,7 @@ import numpy as np
 
 from clusterwise.assembly.assemble import Assembled, assemble
 from clusterwise.assembly.build import Specification
+from clusterwise.assembly.sharing import Shared
 from clusterwise.assembly.specify import Prior, check_prior, specify
 from clusterwise.core.errors import OptionError
 from clusterwise.core.random import RandomState, as_generator
@@ -25,6 +26,7 @@ from clusterwise.engines.registry import resolve_engine
 from clusterwise.engines.start import Start
 from clusterwise.frames.table import open_table
 from clusterwise.inference.progress import Progress, progress_reporter
+from clusterwise.regression.structure import AbstractCoefficients, resolve_coefficients
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
     from clusterwise.fit import Fit
     from clusterwise.record import FitRecord
-
-_LATER = {"coefficients": "independent"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class Model:
         columns of the row, which are then given and not modelled.
     shared
         Terms with one coefficient for all clusters, as a formula's right side: "x2", or "1 + x2"
-        with the intercept. Of responses that are not Gaussian.
+        with the intercept. Or a dictionary from a term to groups of components with one
+        coefficient each, such as {"x2": [[0, 1], [2]]}, or to "all"; then components keep the
+        numbers that the groups give them.
     offset
         Column, or expression of columns such as "log(hours)", that is added to the linear
         predictor of responses with a link.
@@ -75,7 +77,9 @@ class Model:
         person; of text, whole numbers or categories. `Fit.bic` counts groups then, and the rows
         are held in memory.
     coefficients
-        Not supported by this version; anything but the default is an error.
+        Prior of the coefficients that clusters do not share: "independent"; "hierarchical", pooled
+        over clusters by a normal distribution whose mean and standard deviation are learned;
+        "horseshoe", sparse in each cluster; or `Hierarchical`, `Horseshoe`.
     sample_weight
         Column, or expression of columns, with a weight of each row; zero leaves a row out.
     prior
@@ -108,8 +112,8 @@ class Model:
     n_components: int = 2
     covariates: str | Sequence[AbstractDensity] | None = None
     weights: str | AbstractWeights = "dirichlet"
-    shared: str | None = None
-    coefficients: str = "independent"
+    shared: Shared = None
+    coefficients: str | AbstractCoefficients = "independent"
     groups: str | None = None
     offset: str | None = None
     trials: str | None = None
@@ -117,14 +121,9 @@ class Model:
     prior: Prior = "default"
 
     def __post_init__(self) -> None:
-        for name, default in _LATER.items():
-            if getattr(self, name) != default:
-                raise OptionError(
-                    f"{name}={getattr(self, name)!r} is not supported by this version; leave "
-                    f"{name} at {default!r}."
-                )
         _check_components(self.n_components)
         resolve_weights(self.weights, self.n_components)
+        resolve_coefficients(self.coefficients)
         check_prior(self.prior)
 
     def fit(
@@ -295,6 +294,7 @@ class Model:
             trials=self.trials,
             shared=self.shared,
             groups=self.groups,
+            coefficients=self.coefficients,
             names=names,
         )
 
@@ -332,7 +332,7 @@ def infer(
     started = time.perf_counter()
     table = open_table(data)
     spec = model.specification(table.names)
-    engine.check(not spec.flat, spec.free)
+    engine.check(not spec.flat, spec.free, spec.learned)
     rng = as_generator(random_state)
     kept = _open_checkpoint(checkpoint, engine, rng, random_state is not None)
     with progress_reporter(progress) as report:

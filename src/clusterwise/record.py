@@ -21,7 +21,7 @@ from clusterwise.core.rows import BLOCK_ROWS, Rows, pack_rows
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.averages import with_average_weights
 from clusterwise.engines.problem import Outcome, Problem
-from clusterwise.engines.relabelling import permute, reorder
+from clusterwise.engines.relabelling import by_weight, permute, reorder
 from clusterwise.frames.encoder import Encoder
 from clusterwise.inference.boundary import boundary_notes
 from clusterwise.inference.identifiability import data_notes
@@ -223,7 +223,8 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
     prepared = assembled.prepared
     outcome = _with_weights(assembled.problem, outcome)
     weights = np.asarray(outcome.parameters.parts[0].log_weights)
-    order = np.argsort(-weights, kind="stable")
+    kinds = assembled.problem.prior.component_kinds
+    order = by_weight(weights, kinds)
     total = prepared.source.total_weight
     shift = prepared.log_scale
     draws = outcome.draws
@@ -254,7 +255,7 @@ def make_record(engine: str, assembled: Assembled, outcome: Outcome, seconds: fl
         n_iter=outcome.n_iter,
         history=outcome.history - shift,
         restarts=_restarts(outcome, shift),
-        optima=_optima(outcome),
+        optima=_optima(outcome, kinds),
         notes=(
             *prepared.notes,
             *data_notes(assembled),
@@ -311,12 +312,9 @@ def _restarts(outcome: Outcome, shift: float) -> list[dict[str, Any]]:
     ]
 
 
-def _optima(outcome: Outcome) -> ProductParameters:
+def _optima(outcome: Outcome, kinds: np.ndarray | None) -> ProductParameters:
     modes = [optimum.parameters for optimum in outcome.optima]
-    ordered = [
-        reorder(mode, np.argsort(-np.asarray(mode.parts[0].log_weights), kind="stable"), axis=0)
-        for mode in modes
-    ]
+    ordered = [reorder(mode, by_weight(mode.parts[0].log_weights, kinds), axis=0) for mode in modes]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *ordered)
 
 

@@ -137,8 +137,8 @@ def count_parameters(spec: Specification, prepared: Prepared) -> int:
     total = spec.weights.n_parameters(k) * (1 if gate is None else len(gate.regressors))
     for part in prepared.layout.parts:
         own = part.form.n_predictors(len(part.responses))
-        shared = len(part.shared_regressors)
-        total += own * (k * (len(part.regressors) - shared) + shared)
+        groups = [max(one, default=0) + 1 for _, one in part.structure.shared]
+        total += own * (k * (len(part.regressors) - len(groups)) + sum(groups))
         total += part.form.n_dispersion(k, len(part.responses))
     return total
 
@@ -174,6 +174,7 @@ def assemble(spec: Specification, table: Table, rng: np.random.Generator) -> Ass
         forms=spec.forms,
         weights=spec.weights,
         groups=spec.groups,
+        coefficients=spec.coefficients,
         rng=rng,
     )
     layout, gaps = prepared.layout, prepared.gaps

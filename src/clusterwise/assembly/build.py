@@ -30,6 +30,7 @@ from clusterwise.regression.prior import (
     ResponseSample,
     linear_prior,
 )
+from clusterwise.regression.structure import INDEPENDENT, AbstractCoefficients
 from clusterwise.responses.generalised import AbstractGeneralised
 from clusterwise.sources.source import Source
 from clusterwise.weights.mixing import MixingWeights
@@ -54,6 +55,17 @@ class Specification(NamedTuple):
     def forms(self) -> tuple[Any, ...]:
         """Families of the responses, then densities, in the order of a layout's parts."""
         return (*(response.family for response in self.responses), *self.densities)
+
+    @property
+    def coefficients(self) -> tuple[AbstractCoefficients, ...]:
+        """How each part's coefficients go together, in the same order."""
+        of_densities = [INDEPENDENT] * len(self.densities)
+        return (*(response.coefficients for response in self.responses), *of_densities)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of the coefficients' priors whose scale is learned."""
+        return tuple(own.name for own in self.coefficients if own.learned)
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -148,7 +160,7 @@ def make_prior(
         what = repr(part.title) if part.is_response else "the covariates"
         own = spec.priors[part.kind]
         given = "default" if is_free(own) else own
-        parts.append(part.form.prior(what, frame, given, part.shared_regressors))
+        parts.append(part.form.prior(what, frame, given, part.structure))
     return ProductPosterior(tuple(parts))
 
 
@@ -177,8 +189,9 @@ def make_free_prior(
         name = part.title if part.is_response else "covariates"
         if not isinstance(own, MatrixNormal):
             raise OptionError(
-                f"prior[{name!r}]: NumPyro distributions go with Gaussian responses and densities; "
-                "give cw.Normal(mean, covariance) for the coefficients of another response."
+                f"prior[{name!r}]: NumPyro distributions go with densities and Gaussian responses, "
+                "whose coefficients are not shared or pooled; give cw.Normal(mean, covariance) for "
+                "the coefficients of this response."
             )
         parts.append(free_prior(name, frame, own, given))
     return ProductPosterior(tuple(parts))
@@ -201,7 +214,7 @@ def make_problem(spec: Specification, prepared: Prepared) -> Problem:
         sample=prepared.sample,
         start_data=make_start_data(layout, prepared.filled_rows),
         joint=joint,
-        degeneracy=_degeneracy(prepared, block),
+        degeneracy=_degeneracy(prepared, block)._replace(kinds=prior.component_kinds),
         free_prior=make_free_prior(spec, layout, prepared.typical_gram, prior),
     )
 

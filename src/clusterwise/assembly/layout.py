@@ -14,7 +14,14 @@ import numpy as np
 
 from clusterwise.core.groups import GroupColumns
 from clusterwise.frames.encoder import Encoder
+from clusterwise.posteriors.places import component_kinds
 from clusterwise.regression.columns import PartColumns
+from clusterwise.regression.structure import (
+    INDEPENDENT,
+    AbstractCoefficients,
+    Groups,
+    Structure,
+)
 
 INTERCEPT = "Intercept"
 GATES = "gates"
@@ -26,8 +33,9 @@ _CONSTANT = 1e-12
 class ResponseSpec:
     """A response: its name, its expression in a formula, its regressors, its family.
 
-    `offset` and `trials` are expressions of columns, `shared` the terms with one coefficient for
-    all clusters, each as the set of its factors, () being the intercept.
+    `offset` and `trials` are expressions of columns. `shared` has the terms that clusters share,
+    each as the set of its factors, () being the intercept, with the group of each cluster; none:
+    all have one coefficient. `coefficients` is the prior of the others.
     """
 
     name: str
@@ -36,7 +44,8 @@ class ResponseSpec:
     family: Any
     offset: str | None = None
     trials: str | None = None
-    shared: frozenset[frozenset[str]] = frozenset()
+    shared: tuple[tuple[frozenset[str], Groups], ...] = ()
+    coefficients: AbstractCoefficients = INDEPENDENT
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,10 @@ class Part:
     """One block: regressors and responses by their column of a row.
 
     `regressors` are those the data identify, out of `terms`; `responses` those that vary, out of
-    `names`. `shared` are the places among all terms of those with one coefficient for all clusters.
-    `form` is what the user said of the part, a family or a density.
+    `names`. `shared` are the places among all terms of those that clusters share, and
+    `shared_groups` the group of each cluster there, none where all have one coefficient. `form` is
+    what the user said of the part, a family or a density, and `coefficients` of the prior of what
+    is not shared.
     """
 
     kind: str
@@ -56,9 +67,11 @@ class Part:
     kept_terms: tuple[int, ...]
     kept_names: tuple[int, ...]
     shared: tuple[int, ...] = ()
+    shared_groups: tuple[Groups, ...] = ()
     offset: int | None = None
     trials: int | None = None
     form: Any = None
+    coefficients: AbstractCoefficients = INDEPENDENT
 
     @property
     def predictors(self) -> tuple[str, ...]:
@@ -92,9 +105,13 @@ class Part:
         return PartColumns(self.regressors, self.responses, self.offset, self.trials)
 
     @property
-    def shared_regressors(self) -> tuple[int, ...]:
-        """Places among the regressors of those that clusters share."""
-        return tuple(i for i, term in enumerate(self.kept_terms) if term in self.shared)
+    def structure(self) -> Structure:
+        """How the coefficients of the regressors go together."""
+        groups = dict(zip(self.shared, self.shared_groups or ((),) * len(self.shared), strict=True))
+        shared = [(i, groups[term]) for i, term in enumerate(self.kept_terms) if term in groups]
+        return Structure(
+            tuple(shared), self.coefficients, tuple(self.terms[i] for i in self.kept_terms)
+        )
 
     @property
     def is_response(self) -> bool:
@@ -193,6 +210,12 @@ class Layout:
         own = [rows[:, i] * self.scale_of(i) + self.shift_of(i) for i in columns]
         return self.parts[part].form.value(np.column_stack(own))
 
+    def component_kinds(self, n_components: int) -> np.ndarray | None:
+        """Numbers (k,) of components that coefficients they share tell apart; None: all alike."""
+        return component_kinds(
+            n_components, [own for part in self.parts for own in part.shared_groups]
+        )
+
     def log_scales(self, absent: np.ndarray) -> np.ndarray:
         """What standardising adds to the log densities (n,) of rows that lack columns (n, c)."""
         modelled = [i for part in self.parts for i in part.responses]
@@ -210,6 +233,7 @@ class RawPart(NamedTuple):
     offset: str | None = None
     trials: str | None = None
     shared: tuple[int, ...] = ()
+    shared_groups: tuple[Groups, ...] = ()
 
     def designs(self) -> list[tuple[str, tuple[str, ...]]]:
         """Designs that its columns come from, and what their columns are called."""
@@ -302,6 +326,8 @@ def raw_design(
         terms = encoder.columns(f"regressors:{i}")
         columns = encoder.columns(f"response:{i}")
         of_terms = [_factors(text) for text in encoder.terms(f"regressors:{i}")]
+        groups = dict(response.shared)
+        shared = [j for j, factors in enumerate(of_terms) if factors in groups]
         parts.append(
             RawPart(
                 f"response:{i}",
@@ -310,7 +336,8 @@ def raw_design(
                 INTERCEPT in terms,
                 None if response.offset is None else f"offset {response.offset}",
                 None if response.trials is None else f"trials {response.trials}",
-                tuple(j for j, factors in enumerate(of_terms) if factors in response.shared),
+                tuple(shared),
+                tuple(groups[of_terms[j]] for j in shared),
             )
         )
     for j, levels in enumerate(by_level):
@@ -356,6 +383,7 @@ def make_layout(
     moments: RawMoments,
     common_scale: Mapping[str, bool],
     forms: Sequence[Any],
+    coefficients: Sequence[AbstractCoefficients],
     groups: str | None = None,
     weights: Any = None,
 ) -> Layout:
@@ -383,7 +411,7 @@ def make_layout(
         # A regression takes the column that a density has, so that rows stay narrow.
         return placed(Column(raw, shift, common.get(name, scale) if shifted else scale))
 
-    def made(raw: RawPart, form: Any) -> Part:
+    def made(raw: RawPart, form: Any, own: AbstractCoefficients = INDEPENDENT) -> Part:
         return Part(
             raw.kind,
             raw.terms,
@@ -395,12 +423,14 @@ def make_layout(
             tuple(range(len(raw.terms))),
             tuple(range(len(raw.names))),
             raw.shared,
+            raw.shared_groups,
             None if raw.offset is None else as_it_is(raw.offset),
             None if raw.trials is None else as_it_is(raw.trials),
             form,
+            own,
         )
 
-    parts = [made(raw, form) for raw, form in zip(design.parts, forms, strict=True)]
+    parts = [made(*one) for one in zip(design.parts, forms, coefficients, strict=True)]
     gate = None if design.gate is None else made(design.gate, weights)
     return Layout(design.names, tuple(columns), tuple(parts), groups, gate)
 

@@ -41,6 +41,7 @@ from clusterwise.core.errors import DataError, OptionError
 from clusterwise.core.rows import BLOCK_ROWS, CHUNK_ROWS, block_shape
 from clusterwise.frames.encoder import Encoder
 from clusterwise.frames.table import Table
+from clusterwise.regression.structure import AbstractCoefficients
 from clusterwise.responses.generalised import check_counts
 from clusterwise.sources.source import Source
 from clusterwise.sources.store import AbstractStore, DiskStore, MemoryStore
@@ -91,6 +92,7 @@ def prepare(
     forms: Sequence[Any],
     weights: Any,
     groups: str | None,
+    coefficients: Sequence[AbstractCoefficients],
     rng: np.random.Generator,
 ) -> Prepared:
     """Encode and standardise all rows, by way of the disk where the table is a large file.
@@ -108,12 +110,14 @@ def prepare(
         What the user said of the mixing weights.
     groups
         The table's column whose rows of one value share a cluster.
+    coefficients
+        For each part how its clusters' coefficients go together.
     """
     on_disk = table.is_file and encoder.n_rows > BLOCK_ROWS and groups is None
     raw_store: AbstractStore = DiskStore() if on_disk else MemoryStore()
     encoded = _encode(table, encoder, design, n_components, forms, raw_store, groups)
     moments, gaps, total_weight = encoded.moments, encoded.gaps, encoded.weight
-    layout = make_layout(design, moments, common_scale, forms, groups, weights)
+    layout = make_layout(design, moments, common_scale, forms, coefficients, groups, weights)
     absent = of_layout(layout, gaps.absent)
     packing = Packing(absent)
     n_rows = encoder.n_rows

@@ -8,6 +8,7 @@ from typing import Any
 
 from clusterwise.assembly.build import Specification
 from clusterwise.assembly.layout import ResponseSpec
+from clusterwise.assembly.sharing import Shared, check_structure, with_structure
 from clusterwise.core.errors import FormulaError, OptionError
 from clusterwise.covariates.categorical import CategoricalCovariates
 from clusterwise.covariates.density import AbstractDensity
@@ -17,6 +18,7 @@ from clusterwise.frames.expression import quote_inside
 from clusterwise.frames.formula import parse
 from clusterwise.posteriors.specification import Normal, NormalInverseGamma, NormalInverseWishart
 from clusterwise.regression.free import check_free, is_free
+from clusterwise.regression.structure import AbstractCoefficients
 from clusterwise.responses.registry import resolve_family
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
@@ -36,7 +38,8 @@ def specify(
     *,
     offset: str | None,
     trials: str | None,
-    shared: str | None,
+    shared: Shared,
+    coefficients: str | AbstractCoefficients,
     groups: str | None = None,
     names: Sequence[str],
 ) -> Specification:
@@ -46,7 +49,7 @@ def specify(
     ----------
     formula, family, n_components, covariates, weights, prior, sample_weight
         As for `Model`.
-    offset, trials, shared, groups
+    offset, trials, shared, coefficients, groups
         As for `Model`.
     names
         Columns that "." in a formula stands for.
@@ -56,18 +59,21 @@ def specify(
     OptionError, FormulaError
         Where arguments contradict one another.
     """
-    responses = _with_extras(_responses(formula, family, names), offset, trials, shared)
+    responses = _with_extras(_responses(formula, family, names), offset, trials)
+    responses = with_structure(responses, n_components, shared, coefficients)
     densities, automatic = _densities(covariates, names)
     if not responses and not densities:
         raise OptionError(
             "The model has neither a response nor covariates; give a formula, covariates, or both."
         )
     priors, flat = _priors(prior, responses, densities)
+    resolved = resolve_weights(weights, n_components)
+    check_structure(responses, n_components, resolved, flat=flat)
     return Specification(
         n_components,
         responses,
         densities,
-        resolve_weights(weights, n_components),
+        resolved,
         priors,
         flat,
         sample_weight,
@@ -155,9 +161,9 @@ def _responses(
 
 
 def _with_extras(
-    responses: tuple[ResponseSpec, ...], offset: str | None, trials: str | None, shared: str | None
+    responses: tuple[ResponseSpec, ...], offset: str | None, trials: str | None
 ) -> tuple[ResponseSpec, ...]:
-    """Give offset, trials and shared terms to the responses that take them."""
+    """Give offset and trials to the responses that take them."""
     families = [response.family for response in responses]
     if offset is not None and not any(family.takes_offset for family in families):
         raise OptionError(
@@ -172,47 +178,14 @@ def _with_extras(
             f"The response {counted[0].name!r} is binomial; say out of how many by trials=, a "
             "column, or use family='bernoulli' for zeros and ones."
         )
-    terms = _shared_terms(shared, responses)
     return tuple(
         replace(
             response,
             offset=offset if response.family.takes_offset else None,
             trials=trials if response.family.takes_trials else None,
-            shared=terms,
         )
         for response in responses
     )
-
-
-def _shared_terms(
-    shared: str | None, responses: tuple[ResponseSpec, ...]
-) -> frozenset[frozenset[str]]:
-    """Terms of the formula's right side `shared`, each as the set of its factors."""
-    if shared is None:
-        return frozenset()
-    for response in responses:
-        if not response.family.takes_shared:
-            raise OptionError(
-                f"shared={shared!r}: a {response.family.name} response takes no shared "
-                "coefficients in this version; use another family, or leave shared out."
-            )
-    terms = _terms(f"0 + {shared}")
-    if "1" in {piece.strip() for piece in shared.split("+")}:
-        terms |= {frozenset()}
-    known = frozenset().union(*(_terms(response.right) for response in responses))
-    unknown = [":".join(sorted(term)) or "1" for term in terms - known]
-    if unknown or not terms:
-        raise OptionError(
-            f"shared={shared!r} names {', '.join(map(repr, sorted(unknown))) or 'no term'}; the "
-            "formula has "
-            f"{', '.join(sorted(repr(':'.join(sorted(term)) or '1') for term in known))}."
-        )
-    return terms
-
-
-def _terms(right: str) -> frozenset[frozenset[str]]:
-    parsed = parse(right, response=False)
-    return frozenset(frozenset(factor.name for factor in term) for term in parsed.terms)
 
 
 def _densities(

@@ -19,7 +19,9 @@ class PartValues(NamedTuple):
     Coefficients (..., k, p, q) of all its terms, those that are not identified being zero;
     dispersions (..., k) by name; covariances (..., k, q, q) of Gaussian columns that are modelled;
     probabilities (..., k, levels) of a categorical column; parameters (..., k) by name of another
-    column that has a density of its own.
+    column that has a density of its own. Where clusters' coefficients are pooled, the means
+    (..., p, q) and standard deviations of the distribution that they come from; NaN for terms that
+    groups of clusters share.
     """
 
     coefficients: np.ndarray
@@ -27,6 +29,8 @@ class PartValues(NamedTuple):
     covariance: np.ndarray | None = None
     levels: np.ndarray | None = None
     single: dict[str, np.ndarray] | None = None
+    pooled_mean: np.ndarray | None = None
+    pooled_sd: np.ndarray | None = None
 
 
 class Values(NamedTuple):
@@ -63,9 +67,18 @@ def in_data_units(layout: Layout, parameters: Any) -> Values:
             main = _by_predictor(part, whole)
             p, m = main.shape[-2:]
             # All predictors of a standardised response but its location are constants.
-            dispersion = part.form.dispersion(whole[..., m * p :], scale[0])
+            end = m * p + part.form.n_constants(len(part.responses))
+            dispersion = part.form.dispersion(whole[..., m * p : end], scale[0])
             coefficients = _of_all_terms(part, matrix @ main * scale[:m] + shift[:, :m])
             parts.append(PartValues(coefficients, dispersion))
+            if whole.shape[-1] > end:
+                mean, deviation = _pooled(part, value, end, np.outer(np.diag(matrix), scale[:m]))
+                mean = _where_known(matrix, mean) * scale[:m] + shift[:, :m]
+                deviation = np.sqrt(_where_known(matrix**2, deviation**2)) * scale[:m]
+                parts[-1] = parts[-1]._replace(
+                    pooled_mean=_of_all_terms(part, mean),
+                    pooled_sd=_of_all_terms(part, deviation),
+                )
             continue
         standard = np.asarray(value.coefficients)
         covariance = np.asarray(value.covariance) * np.outer(scale, scale)
@@ -98,6 +111,43 @@ def _by_predictor(part: Part, whole: np.ndarray) -> np.ndarray:
     p, m = len(part.regressors), part.form.n_predictors(len(part.responses))
     main = whole[..., : m * p].reshape(*whole.shape[:-1], m, p)
     return np.swapaxes(main, -1, -2)
+
+
+def _pooled(
+    part: Part, value: Coefficients, end: int, units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations (..., p, m) that coefficients have over clusters.
+
+    In standard units; `units` (p, m) are by how much coefficients are more on the data's scale.
+    """
+    whole = np.asarray(value.values)
+    mean = _by_predictor(part, whole[..., 0, :]).copy()
+    deviation = np.zeros_like(mean)
+    shared = dict(part.structure.shared)
+    for place, groups in shared.items():
+        if groups:
+            mean[..., place, :] = deviation[..., place, :] = np.nan
+    own = [i for i in range(mean.shape[-2]) if i not in shared]
+    m = mean.shape[-1]
+    means = whole[..., 0, end:].reshape(*mean.shape[:-2], m, len(own))
+    mean[..., own, :] = np.swapaxes(means, -1, -2)
+    known = part.coefficients.deviations(
+        tuple(part.structure.terms[i] for i in own) * m, units[own].T.ravel()
+    )
+    if known is None:
+        (log_precision,) = value.log_precisions
+        known = np.exp(-np.asarray(log_precision)[..., 0, :] / 2)
+    spread = np.broadcast_to(known, (*mean.shape[:-2], m * len(own)))
+    spread = spread.reshape(*mean.shape[:-2], m, len(own))
+    deviation[..., own, :] = np.swapaxes(spread, -1, -2)
+    return mean, deviation
+
+
+def _where_known(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A product in which NaN enters only where it counts for something."""
+    missing = np.isnan(values)
+    found = matrix @ np.where(missing, 0.0, values)
+    return np.where((matrix != 0).astype(float) @ missing > 0, np.nan, found)
 
 
 def _of_all_terms(part: Part, kept: np.ndarray) -> np.ndarray:

@@ -55,6 +55,9 @@ Gate = Annotated[
 Shared = Annotated[
     str | None, typer.Option(help='Terms with one coefficient for all clusters: "x2".')
 ]
+Coefficients = Annotated[
+    str, typer.Option(help="Prior of the others: independent, hierarchical (pooled) or horseshoe.")
+]
 Groups = Annotated[str | None, typer.Option(help="Column whose rows of one value share a cluster.")]
 Offset = Annotated[
     str | None, typer.Option(help='Column or expression to add to the predictor: "log(hours)".')
@@ -108,6 +111,7 @@ def fit(
     weights: Weights = "dirichlet",
     gate: Gate = None,
     shared: Shared = None,
+    coefficients: Coefficients = "independent",
     groups: Groups = None,
     offset: Offset = None,
     trials: Trials = None,
@@ -141,6 +145,7 @@ def fit(
                 "family": family,
                 "weights": read_weights(weights, gate),
                 "shared": shared,
+                "coefficients": coefficients,
                 "groups": groups,
                 "offset": offset,
                 "trials": trials,
@@ -185,6 +190,7 @@ def select(
     weights: Weights = "dirichlet",
     gate: Gate = None,
     shared: Shared = None,
+    coefficients: Coefficients = "independent",
     groups: Groups = None,
     offset: Offset = None,
     trials: Trials = None,
@@ -224,6 +230,7 @@ def select(
             options={
                 "weights": read_weights(weights, gate),
                 "shared": shared,
+                "coefficients": coefficients,
                 "groups": groups,
                 "offset": offset,
                 "trials": trials,

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from clusterwise.core.rows import RowBlock, Rows
@@ -60,6 +61,15 @@ class AbstractCoordinates(eqx.Module):
 
 class AbstractPosterior(eqx.Module):
     """A distribution over a block's parameters."""
+
+    @property
+    def component_kinds(self) -> np.ndarray | None:
+        """Numbers (k,) that are the same for clusters it does not tell apart; None: all alike."""
+        return None
+
+    def as_posterior(self) -> Any:
+        """A prior in the form that posteriors have, which for most is its own."""
+        return self
 
     @abstractmethod
     def moments(self) -> Any:
@@ -199,6 +209,24 @@ class AbstractBlock(eqx.Module):
         """Log density of the rows, where they were counted, under parts that are not exact."""
 
     @abstractmethod
+    def proposed(
+        self, prior: Any, now: Any, drawn: Any, statistics: Statistics, key: PRNGKeyArray
+    ) -> Any:
+        """Parameters for `corrected` to test: draws, some of them perhaps left as they are.
+
+        Parameters
+        ----------
+        prior
+            Prior of the parameters.
+        now, drawn
+            Parameters before, and a draw of `posterior`, which stands for the parts that are exact.
+        statistics
+            Of the rows, counted at `now`.
+        key
+            Random key, that of the draw.
+        """
+
+    @abstractmethod
     def corrected(
         self,
         prior: Any,
@@ -207,7 +235,7 @@ class AbstractBlock(eqx.Module):
         statistics: tuple[Statistics, Statistics],
         key: PRNGKeyArray,
     ) -> Any:
-        """Parameters after a Metropolis-Hastings test of those drawn from `posterior`.
+        """Parameters after a Metropolis-Hastings test of those `proposed`.
 
         Parameters
         ----------

@@ -426,6 +426,16 @@ class Incomplete(AbstractBlock):
     def sited_log_prob(self, statistics: IncompleteStatistics) -> Float[Array, ""]:
         return self.product.sited_log_prob(statistics.whole)
 
+    def proposed(
+        self,
+        prior: ProductPosterior,
+        now: ProductParameters,
+        drawn: ProductParameters,
+        statistics: IncompleteStatistics,
+        key: PRNGKeyArray,
+    ) -> ProductParameters:
+        return self.product.proposed(prior, now, drawn, statistics.whole, key)
+
     def corrected(
         self,
         prior: ProductPosterior,

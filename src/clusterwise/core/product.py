@@ -117,6 +117,10 @@ class AbstractSitedBlock(eqx.Module):
         """Part of the way from an old posterior to a new one."""
 
     @abstractmethod
+    def proposed(self, prior: Any, now: Any, drawn: Any, statistics: Any, key: PRNGKeyArray) -> Any:
+        """What is to be tested, as `AbstractBlock.proposed`."""
+
+    @abstractmethod
     def log_prob(self, statistics: Any) -> Float[Array, " k"]:
         """Summed log density of the rows of each cluster, at the point they were counted at."""
 
@@ -149,6 +153,10 @@ class AbstractGatingBlock(AbstractSitedBlock):
 
     def score(self, moments: Any, values: Float[Array, "columns rows"]) -> Float[Array, "k rows"]:
         return self.log_weights_of(moments, values) * values[self.unit]
+
+    def proposed(self, prior: Any, now: Any, drawn: Any, statistics: Any, key: PRNGKeyArray) -> Any:
+        """The draw."""
+        return drawn
 
     @abstractmethod
     def log_weights_of(
@@ -207,9 +215,25 @@ class ProductPosterior(AbstractPosterior):
     def label_groups(self) -> Int[np.ndarray, " k"]:
         """Group of each component: those of one group may change their numbers.
 
-        Weights, which come first, tell components apart; other priors are the same for all.
+        Weights, which come first, tell components apart, and so do coefficients that some of them
+        share.
         """
-        return self.parts[0].label_groups
+        groups = self.parts[0].label_groups
+        kinds = self.component_kinds
+        if kinds is None:
+            return groups
+        return np.unique(np.stack([groups, kinds]), axis=1, return_inverse=True)[1].ravel()
+
+    @property
+    def component_kinds(self) -> np.ndarray | None:
+        kinds = [part.component_kinds for part in self.parts]
+        told_apart = [own for own in kinds if own is not None]
+        if not told_apart:
+            return None
+        return np.unique(np.stack(told_apart), axis=1, return_inverse=True)[1].ravel()
+
+    def as_posterior(self) -> ProductPosterior:
+        return ProductPosterior(tuple(part.as_posterior() for part in self.parts))
 
     @property
     def has_order(self) -> bool:
@@ -506,6 +530,20 @@ class Product(AbstractBlock):
     def sited_log_prob(self, statistics: Statistics) -> Float[Array, ""]:
         pairs = zip(self._sited, statistics[2:], strict=True)
         return sum((jnp.sum(block.log_prob(own)) for (_, block), own in pairs), jnp.zeros(()))
+
+    def proposed(
+        self,
+        prior: ProductPosterior,
+        now: ProductParameters,
+        drawn: ProductParameters,
+        statistics: Statistics,
+        key: PRNGKeyArray,
+    ) -> ProductParameters:
+        parts = list(drawn.parts)
+        keys = jax.random.split(key, len(self.blocks))
+        for (i, block), own in zip(self._sited, statistics[2:], strict=True):
+            parts[i] = block.proposed(prior.parts[i], now.parts[i], parts[i], own, keys[i])
+        return ProductParameters(tuple(parts))
 
     def corrected(
         self,

@@ -14,6 +14,7 @@ from clusterwise.posteriors.levels import LevelPosterior
 from clusterwise.posteriors.specification import check_positive
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
+from clusterwise.regression.structure import PLAIN, Structure
 from clusterwise.responses.generalised import refuse
 
 
@@ -56,7 +57,7 @@ class BernoulliCovariates(AbstractColumnDensity):
         return LevelCounts(columns.responses)
 
     def prior(
-        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+        self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN
     ) -> LevelPosterior:
         return level_prior(self.concentration, frame, prior)
 

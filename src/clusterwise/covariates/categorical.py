@@ -16,6 +16,7 @@ from clusterwise.posteriors.levels import LevelMoments, LevelPosterior
 from clusterwise.posteriors.specification import check_positive
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
+from clusterwise.regression.structure import PLAIN, Structure
 
 _FLAT = 1e-9
 
@@ -75,7 +76,7 @@ class CategoricalCovariates(AbstractDensity):
         return LevelCounts(columns.responses)
 
     def prior(
-        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+        self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN
     ) -> LevelPosterior:
         return level_prior(self.concentration, frame, prior)
 

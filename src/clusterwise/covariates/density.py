@@ -16,6 +16,7 @@ from clusterwise.core.product import (
 )
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
+from clusterwise.regression.structure import PLAIN, Structure
 from clusterwise.responses.generalised import AbstractGeneralised
 
 
@@ -60,7 +61,7 @@ class AbstractDensity(ABC):
         """The block over these columns of a row."""
 
     @abstractmethod
-    def prior(self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()) -> Any:
+    def prior(self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN) -> Any:
         """Prior of the density's block, in standard units."""
 
     @abstractmethod

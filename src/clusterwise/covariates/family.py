@@ -14,6 +14,7 @@ from clusterwise.core.product import AbstractQuadraticBlock, AbstractSitedBlock
 from clusterwise.covariates.density import AbstractColumnDensity, AbstractDensity
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
+from clusterwise.regression.structure import PLAIN, Structure
 from clusterwise.responses.generalised import AbstractGeneralised
 from clusterwise.responses.registry import resolve_family
 from clusterwise.responses.student import StudentT
@@ -44,8 +45,8 @@ class AbstractFamilyDensity(AbstractColumnDensity):
     def block(self, columns: PartColumns) -> AbstractQuadraticBlock | AbstractSitedBlock:
         return self.family.block(columns)
 
-    def prior(self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()) -> Any:
-        return self.family.prior(what, frame, prior, shared)
+    def prior(self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN) -> Any:
+        return self.family.prior(what, frame, prior, structure)
 
     def n_predictors(self, n_responses: int) -> int:
         return 1

@@ -19,6 +19,7 @@ from clusterwise.regression.prior import (
     LinearOptions,
     linear_prior,
 )
+from clusterwise.regression.structure import PLAIN, Structure
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class GaussianCovariates(AbstractDensity):
         return LinearGaussian(columns.regressors, columns.responses)
 
     def prior(
-        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+        self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN
     ) -> MatrixNormal:
         options = LinearOptions(what, self.form, self.shared, self.covariance)
         return linear_prior(frame, options, prior)

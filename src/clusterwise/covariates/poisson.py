@@ -19,6 +19,7 @@ from clusterwise.posteriors.rates import RateMoments, RatePosterior
 from clusterwise.posteriors.specification import Gamma
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
+from clusterwise.regression.structure import PLAIN, Structure
 from clusterwise.responses.generalised import check_counts
 
 _COUNTS = 0.5
@@ -80,7 +81,7 @@ class PoissonCovariates(AbstractColumnDensity):
         return RateCounts((0, *columns.responses))
 
     def prior(
-        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+        self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN
     ) -> RatePosterior:
         mean = 1.0
         if frame.sample is not None:

@@ -177,6 +177,11 @@ def _project_program(projection: AbstractProjection, posterior: Any, prior: Any)
     return projection.project(posterior, prior)
 
 
+@Program
+def _as_posterior_program(prior: Any) -> Any:
+    return prior.as_posterior()
+
+
 _advance_program = Program(advance)
 
 
@@ -269,10 +274,11 @@ def compile_ahead(
     projection: AbstractProjection, block: AbstractBlock, prior: Any, source: Source
 ) -> None:
     """Compile what `run_source` needs for several blocks, by one step from the prior."""
-    moments, penalty = _project_program(projection, prior, prior)
+    first = _as_posterior_program(prior)
+    moments, penalty = _project_program(projection, first, prior)
     totals = expectation_program(block, moments, source.block(0))
     stopping = _stopping(0.0, 1, source.total_weight)
-    _advance_program(block, prior, begin(block, prior), moments, penalty, totals, stopping)
+    _advance_program(block, prior, begin(block, first), moments, penalty, totals, stopping)
 
 
 def is_wide(source: Source) -> bool:

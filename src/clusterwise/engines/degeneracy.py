@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clusterwise.engines.relabelling import by_weight
+
 _COLLAPSED = 1e-7
 _VANISHED = 1e-9
 
@@ -31,6 +33,8 @@ class Degeneracy(NamedTuple):
     least_weight: float
     variances: tuple[Callable[[Any], np.ndarray], ...]
     weights: Callable[[Any], np.ndarray]
+    kinds: np.ndarray | None = None
+    """(k,) the same number for components that may trade places; None: all are alike."""
 
     def spuriousness(self, parameters: Any) -> float:
         """Sum over clusters of the trace of the average covariance in units of their own."""
@@ -42,8 +46,8 @@ class Degeneracy(NamedTuple):
     def collapsed(self, parameters: Any) -> tuple[str, ...]:
         """Clusters whose variance is zero next to the others' or that of all rows, in words."""
         reasons = [
-            f"the {self.names[i]} of component {self._rank(parameters, int(k))} has collapsed "
-            "to zero"
+            f"the {self.names[i]} of component {self._rank(parameters, int(k))} has collapsed to "
+            "zero"
             for i, ratio in self._ratios(parameters)
             for k in np.flatnonzero(ratio[:, 0] < _COLLAPSED)
         ]
@@ -86,7 +90,7 @@ class Degeneracy(NamedTuple):
 
     def _rank(self, parameters: Any, k: int) -> int:
         """Number of a component once the largest weight comes first."""
-        order = np.argsort(-self.weights(parameters), kind="stable")
+        order = by_weight(np.log(self.weights(parameters)), self.kinds)
         return int(np.flatnonzero(order == k)[0])
 
 

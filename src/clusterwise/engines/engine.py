@@ -22,10 +22,12 @@ class AbstractEngine(ABC):
     flat_prior: ClassVar[bool]
     resumable: ClassVar[bool] = False
     any_prior: ClassVar[bool] = False
+    seeks_mode: ClassVar[bool] = False
+    """Whether it maximises the density of all parameters, which must then have a maximum."""
     streams: ClassVar[bool] = False
     """Whether its posterior can be updated by the statistics of more rows."""
 
-    def check(self, proper: bool, free: Sequence[str] = ()) -> None:
+    def check(self, proper: bool, free: Sequence[str] = (), learned: Sequence[str] = ()) -> None:
         """Refuse a prior that the engine cannot take.
 
         Parameters
@@ -34,7 +36,15 @@ class AbstractEngine(ABC):
             Whether it is a distribution.
         free
             Parts of it that are any distributions, not conjugate ones.
+        learned
+            Priors of coefficients, by name, whose scale is learned.
         """
+        if learned and self.seeks_mode:
+            raise OptionError(
+                f"coefficients={learned[0]!r} has no mode for engine={self.name!r} to find: the "
+                "density of coefficients and their scale grows without bound as both go to zero. "
+                "Use engine='vi', 'gibbs' or 'nuts', or cw.Hierarchical(sd=...) with a known scale."
+            )
         if free and not self.any_prior:
             raise OptionError(
                 f"engine={self.name!r} takes conjugate priors, not the NumPyro distributions of "

@@ -62,6 +62,7 @@ def propose(
     if order is not None:
         now = prior.reordered(now, order)
     found = block.posterior(statistics, prior, now.moments()).sample(key)
+    found = block.proposed(prior, now, found, statistics, key)
     drawn = found if order is None else prior.reordered(found, jnp.argsort(order))
     return Proposal(found, now, statistics, order, drawn)
 

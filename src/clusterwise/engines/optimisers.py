@@ -48,6 +48,7 @@ class EM(AbstractEngine):
     n_init: int = N_INIT
     name: ClassVar[str] = "em"
     flat_prior: ClassVar[bool] = True
+    seeks_mode: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_at_least(self, max_iter=1, n_init=1, tol=0)

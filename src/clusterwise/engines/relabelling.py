@@ -83,6 +83,26 @@ def match_components(match: np.ndarray, groups: np.ndarray | None = None) -> np.
     return best.reshape(*match.shape[:-2], k)
 
 
+def by_weight(log_weights: np.ndarray, kinds: np.ndarray | None) -> np.ndarray:
+    """Order (k,) of components by weight, the largest first, within those that are alike.
+
+    Parameters
+    ----------
+    log_weights
+        (k,)
+    kinds
+        (k,) the same number for components that may trade places; None: all are alike.
+    """
+    order = np.argsort(-np.asarray(log_weights), kind="stable")
+    if kinds is None:
+        return order
+    found = np.empty_like(order)
+    for kind in np.unique(kinds):
+        places = np.flatnonzero(kinds == kind)
+        found[places] = order[np.isin(order, places)]
+    return found
+
+
 def permute(parameters: PyTree, permutation: np.ndarray) -> PyTree:
     """Reorder the component axis, the third one, of draws (chain, draw, component, ...)."""
     chain, draw, k = permutation.shape

@@ -72,6 +72,9 @@ def search(
     starts = portfolio(problem.start_data, problem.n_components, n_init, rng)
     if problem.joint is not None and n_init > 1 and problem.n_components > 1:
         starts += _joint_starts(problem, rng)
+    if problem.prior.component_kinds is not None:
+        # Which cluster is which component matters, and nothing but trying tells.
+        starts = [s._replace(places=rng.permutation(problem.n_components)) for s in starts]
     short = partial(
         _run_starts,
         projection,
@@ -165,10 +168,13 @@ def _run_starts(
 
     def run(start: Start) -> _Run:
         nonlocal done
+        places = start.places
+        if places is None and prior.component_kinds is not None:
+            places = np.arange(problem.n_components)
         given = np.zeros((problem.n_components, taken.size))
         # Where rows of a group were given different clusters, it starts in part in each.
         given[:, taken] = problem.start_data.averaged(start.resp(problem.n_components)).T
-        posterior = start_program(block, prior, rows, given)
+        posterior = start_program(block, prior, rows, given, places)
         result = run_source(
             projection,
             block,

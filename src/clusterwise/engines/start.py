@@ -56,10 +56,13 @@ class Start(NamedTuple):
     """Memberships of the sample's rows to start from, and the recipe they come from.
 
     Each row's cluster (n,), or the probabilities (n, k) of all clusters.
+    `places` (k,) has the cluster that each component is; None: the largest comes first, or where
+    components are not alike the first.
     """
 
     recipe: str
     memberships: np.ndarray
+    places: np.ndarray | None = None
 
     def resp(self, n_components: int) -> np.ndarray:
         """Probabilities (n, k)."""

@@ -62,11 +62,16 @@ def sampling_program(
 
 @Program
 def start_program(
-    block: AbstractBlock, prior: Any, rows: RowBlock, given: Int[Array, " n"] | Float[Array, "k n"]
+    block: AbstractBlock,
+    prior: Any,
+    rows: RowBlock,
+    given: Int[Array, " n"] | Float[Array, "k n"],
+    places: Int[Array, " k"] | None = None,
 ) -> Any:
     """Posterior given labels or memberships of all slots of the rows.
 
-    The largest cluster comes first, as stick-breaking weights have it.
+    The largest cluster comes first, as stick-breaking weights have it, or in the place of each
+    component the cluster that `places` names.
     """
     mode = prior.mode()
     moments = mode.moments() if not block.exact else prior.moments()
@@ -74,6 +79,7 @@ def start_program(
     resp = jax.nn.one_hot(given, k, axis=0) if given.ndim == 1 else given
     statistics = counted(block, moments, rows, resp)
     order = jnp.argsort(-block.counts(statistics), stable=True)
+    order = order if places is None else places
     statistics = jax.tree.map(lambda leaf: leaf[order], statistics)
     first = block.posterior(statistics, prior, moments)
     return first if block.exact else _climbed(block, prior, rows, resp[order], first)

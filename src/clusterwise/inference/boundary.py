@@ -61,7 +61,7 @@ def _own_places(part: Part) -> np.ndarray:
     """Places of the coefficients of the regressors that a cluster has for itself."""
     if not part.is_response or not isinstance(part.form, AbstractGeneralised):
         return np.zeros(0, int)
-    p, shared = len(part.regressors), part.shared_regressors
+    p, shared = len(part.regressors), dict(part.structure.shared)
     own = [j for j in range(p) if j not in shared]
     predictors = part.form.n_predictors(len(part.responses))
     return np.array([i * p + j for i in range(predictors) for j in own], int)

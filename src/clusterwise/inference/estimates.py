@@ -99,6 +99,28 @@ class Estimates(NamedTuple):
             found.append(pd.DataFrame(whole, index=names, columns=pd.Index(names)))
         return found
 
+    def population(self, drawn: Values | None) -> pd.DataFrame:
+        """Means and deviations over clusters of pooled coefficients; `drawn` are of a posterior.
+
+        One row a term, or (response, term), or (predictor, term).
+        """
+        frames = {}
+        for name, i in self.layout.responses:
+            part, labels = self.layout.parts[i], self.layout.parts[i].predictors
+            own = self.values.parts[i] if drawn is None else drawn.parts[i]
+            if own.pooled_mean is None or own.pooled_sd is None:
+                continue
+            for j, label in enumerate(labels):
+                columns: dict[str, np.ndarray] = {}
+                for what, value in (("mean", own.pooled_mean), ("sd", own.pooled_sd)):
+                    shown = value[..., j]
+                    columns[what] = shown if drawn is None else shown.mean(axis=(0, 1))
+                    if drawn is not None:
+                        columns[f"{what} (sd)"] = shown.std(axis=(0, 1))
+                frame = pd.DataFrame(columns, index=pd.Index(part.terms, name="term"))
+                frames[name if len(labels) == 1 else label] = frame
+        return next(iter(frames.values())) if len(frames) == 1 else pd.concat(frames)
+
     def table(self, spread: Values | None) -> pd.DataFrame:
         """All of them side by side, with standard deviations where `spread` has any."""
         columns: dict[str, np.ndarray] = {"weight": self.values.weights}

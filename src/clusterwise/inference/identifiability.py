@@ -199,14 +199,10 @@ def alike_notes(layout: Layout, values: Values, spread: Values, n_rows: float) -
         size = [float(np.linalg.norm((mean[a] - mean[b])[some])) for some in (slopes, level)]
         if apart > _CLEAR and size[0] < _SMALL * size[1]:
             terms = " + ".join(part.terms[j] for j in slopes)
-            cure = (
-                f"shared={terms!r} gives them to all clusters and has fewer parameters"
-                if part.form.takes_shared
-                else "cw.select says whether fewer clusters do as well"
-            )
             notes.append(
                 f"Components {a} and {b} differ only in the intercept of {part.title!r}: their "
-                f"other coefficients are equal within their uncertainty; {cure}."
+                f"other coefficients are equal within their uncertainty; shared={terms!r} gives "
+                "them to all clusters and has fewer parameters."
             )
         elif apart < 1 and distance < z[slopes].size:
             notes.append(

@@ -124,6 +124,11 @@ def _posterior(layout: Layout, values: Values) -> xr.Dataset:
             dims, slopes = (*dims, f"{prefix}predictor"), value.coefficients
             coords[f"{prefix}predictor"] = list(part.predictors)
         variables[f"{prefix}coefficients"] = (dims, slopes)
+        pooled = (("mean", value.pooled_mean), ("sd", value.pooled_sd))
+        for name, own in pooled:
+            if own is not None:
+                shown = own if len(part.predictors) > 1 else own[..., 0]
+                variables[f"{prefix}coefficients_{name}"] = ((*_BASE, *dims[3:]), shown)
         for name, own in value.dispersion.items():
             variables[f"{prefix}{name}"] = ((*_BASE, "component"), own)
         coords[coef] = list(part.terms)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from clusterwise.assembly.units import in_data_units
+from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.groups import (
     first_rows,
     group_sizes,
@@ -226,11 +226,25 @@ class SampledMixture:
                 coords[f"mean of {', '.join(names)}"] = [k, names]
         return components, coords
 
+    def _population(self, values: Values) -> dict[str, np.ndarray]:
+        """Distributions that pooled coefficients come from, without what is known of them."""
+        found = {}
+        for part, own in zip(self.reader.layout.parts, values.parts, strict=True):
+            for what, drawn in (("mean", own.pooled_mean), ("sd", own.pooled_sd)):
+                if drawn is None:
+                    continue
+                for j, term in enumerate(part.terms):
+                    for m, label in enumerate(part.predictors):
+                        one = drawn[..., j, m]
+                        if np.ptp(one) > 0:
+                            found[f"{what} of {label}: {term}"] = one
+        return found
+
     def diagnostics(self) -> pd.DataFrame:
         """R-hat, effective sample sizes and Monte Carlo errors; see `diagnose`."""
         components, coords = self.quantities()
         values = in_data_units(self.reader.layout, self.parameters)
-        invariants = self.invariants()
+        invariants = self.invariants() | self._population(values)
         if not np.all(values.concentration == values.concentration.flat[0]):
             invariants["concentration"] = values.concentration
         return diagnose(components, invariants, coords=coords)

@@ -30,6 +30,7 @@ from clusterwise.posteriors.known_weights import KnownWeightsPosterior
 from clusterwise.posteriors.matrix_normal import MatrixNormal
 from clusterwise.regression.free import FreePrior
 from clusterwise.responses.gaussian import Gaussian
+from clusterwise.responses.tied_gaussian import TiedGaussian
 
 _OBSERVED = "obs"
 _GAUSSIAN = (Gaussian, GaussianCovariates)
@@ -62,6 +63,13 @@ def make_program(assembled: Assembled) -> Callable[[], None]:
         raise OptionError(
             "numpyro() takes models of one response, and this has "
             f"{len(spec.responses)}; use cw.MixtureOfRegressions in a program of your own."
+        )
+    tied = [f for f in spec.forms if isinstance(f, TiedGaussian)]
+    if tied:
+        raise OptionError(
+            "numpyro() writes coefficients that are each cluster's own, and this model shares or "
+            "pools them (shared, coefficients); use cw.MixtureOfRegressions in a program of your "
+            "own, or engine='nuts'."
         )
     strange = [f.__class__.__name__ for f in spec.forms if not isinstance(f, _GAUSSIAN)]
     if strange:

@@ -1,4 +1,4 @@
-"""Normal coefficients of every cluster, some of which all clusters may share.
+"""Normal coefficients of every cluster, some of which all or some clusters share.
 
 Given the shared coefficients those of the clusters are independent, so that the joint precision
 is an arrow: a block for each cluster, one for what they share, and the borders between. It is
@@ -16,9 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clusterwise.core.arrays import constant
 from clusterwise.core.block import AbstractCoordinates, AbstractParameters, AbstractPosterior
 from clusterwise.posteriors.linalg import log_det, solve, whitening
 from clusterwise.posteriors.matrix_normal import CoefficientSpread
+from clusterwise.posteriors.places import Places
+
+Precisions = tuple[Float[Array, "..."], ...]
+"""Of the prior, where they are learned; see `posteriors.scales`."""
 
 
 class CoefficientMoments(NamedTuple):
@@ -27,19 +32,25 @@ class CoefficientMoments(NamedTuple):
     values: Float[Array, "k d"]
     spread: Float[Array, "k m d"]
     """W with W^T W the covariance; without rows at a point."""
+    precisions: Precisions = ()
 
 
 class Coefficients(AbstractParameters):
     """Coefficients of each cluster; those that are shared are there once for each."""
 
     values: Float[Array, "k d"]
+    log_precisions: Precisions = ()
 
     def moments(self) -> CoefficientMoments:
         k, d = self.values.shape
-        return CoefficientMoments(self.values, jnp.zeros((k, 0, d)))
+        precisions = tuple(jnp.exp(own) for own in self.log_precisions)
+        return CoefficientMoments(self.values, jnp.zeros((k, 0, d)), precisions)
 
     def mean_of_draws(self) -> Coefficients:
-        return Coefficients(self.values.mean(axis=(0, 1)))
+        # The standard deviations are averaged, as they are what is reported.
+        deviations = [jnp.exp(-own / 2).mean(axis=(0, 1)) for own in self.log_precisions]
+        precisions = tuple(-2 * jnp.log(own) for own in deviations)
+        return Coefficients(self.values.mean(axis=(0, 1)), precisions)
 
 
 class _Factors(NamedTuple):
@@ -56,114 +67,198 @@ class _Factors(NamedTuple):
 class NormalCoefficients(AbstractPosterior):
     """Joint normal distribution of all clusters' coefficients.
 
-    `mean` holds the shared coefficients once for each cluster. The precision is of a cluster's
-    own coefficients, between these and the shared ones, and of the shared ones.
+    `mean` holds the shared coefficients once for each cluster that has them. The precision is of a
+    cluster's own coefficients, between these and the shared ones, and of the shared ones.
     """
 
     mean: Float[Array, "k d"]
     own: Float[Array, "k o o"]
     border: Float[Array, "k o s"]
     shared: Float[Array, "s s"]
-    shared_places: tuple[int, ...] = eqx.field(static=True)
+    places: Places = eqx.field(static=True)
 
     @classmethod
-    def independent_of(
-        cls,
-        mean: Float[Array, "k d"],
-        precision: Float[Array, "k d d"],
-        shared_places: tuple[int, ...] = (),
+    def of_each(
+        cls, mean: Float[np.ndarray, "k d"], precision: Float[np.ndarray, "d d"], places: Places
     ) -> Self:
-        """A prior in which clusters are alike and shared coefficients independent of the others.
+        """The prior under which every cluster's coefficients have a given normal distribution.
+
+        What clusters share has its marginal distribution, once, and what they do not is
+        independent between them given that.
 
         Parameters
         ----------
         mean, precision
-            Of each cluster's coefficients; for the shared ones those of the first cluster count.
-        shared_places
-            Places of the shared coefficients.
+            Of a cluster's coefficients; where coefficients are shared the means are the same.
+        places
+            Which are shared, by whom, and which are known and stay at their mean.
         """
-        others, places = _split(mean.shape[1], shared_places)
+        own, shared, pick = places.own, places.shared_places, places.selection
+        between = precision[np.ix_(own, shared)]
+        inner = precision[np.ix_(own, own)]
+        explained = between.T @ np.linalg.solve(inner, between)
+        common = places.spread_out(precision[np.ix_(shared, shared)] - explained)
         k = mean.shape[0]
         return cls(
-            mean,
-            precision[:, others[:, None], others[None, :]],
-            jnp.zeros((k, others.size, places.size)),
-            precision[0][places[:, None], places[None, :]],
-            shared_places,
+            constant(mean),
+            constant(np.broadcast_to(inner, (k, *inner.shape))),
+            constant(between @ pick),
+            constant(common + (np.swapaxes(pick, 1, 2) @ explained @ pick).sum(axis=0)),
+            places,
         )
 
+    def about_means(self, pooled: tuple[int, ...]) -> Self:
+        """Clusters' own coefficients at these places, the shared ones there being their means.
+
+        The means move to new places behind all others. The precision of the coefficients about
+        them is zero as yet.
+        """
+        d = self.mean.shape[1]
+        places = self.places.with_means(pooled)
+        at = np.searchsorted(places.own, self.places.own)
+        k, o, s = self.mean.shape[0], places.own.size, places.n_shared
+        own = np.zeros((k, o, o))
+        own[:, at[:, None], at[None, :]] = self.own
+        border = np.zeros((k, o, s))
+        border[:, at] = self.border
+        mean = np.asarray(self.mean)
+        wide = np.concatenate([mean, mean[:, list(pooled)]], axis=1)
+        assert wide.shape[1] == d + len(pooled)
+        return type(self)(constant(wide), constant(own), constant(border), self.shared, places)
+
     @property
-    def _places(self) -> tuple[np.ndarray, np.ndarray]:
-        return _split(self.mean.shape[1], self.shared_places)
+    def is_joint(self) -> bool:
+        """Whether clusters share any coefficients."""
+        return self.places.n_shared > 0
+
+    @property
+    def component_kinds(self) -> np.ndarray | None:
+        return self.places.kinds
 
     def _joined(self, own: Float[Array, "k o"], shared: Float[Array, " s"]) -> Float[Array, "k d"]:
-        """Coefficients of each cluster from their two kinds."""
-        others, places = self._places
+        """Deviations of each cluster's coefficients from their two kinds; none of known ones."""
         k = own.shape[0]
-        found = jnp.zeros((k, self.mean.shape[1])).at[:, others].set(own)
-        return found.at[:, places].set(jnp.broadcast_to(shared, (k, places.size)))
+        found = jnp.zeros((k, self.mean.shape[1])).at[:, self.places.own].set(own)
+        return found.at[:, self.places.shared_places].set(self.places.selection @ shared)
 
     def _parted(self, values: Float[Array, "k d"]) -> tuple[Array, Array]:
-        others, places = self._places
-        return values[:, others], values[0, places]
+        return values[:, self.places.own], values[self.places.first]
 
     def _factors(self) -> _Factors:
         root = whitening(self.own)
         slope = jnp.swapaxes(root, 1, 2) @ (root @ self.border)
-        if not self.shared_places:
+        if not self.is_joint:
             return _Factors(root, jnp.zeros((0, 0)), slope)
         schur = self.shared - jnp.einsum("kos,kot->st", self.border, slope)
         return _Factors(root, whitening(schur[None])[0], slope)
 
-    def updated(self, precision: Float[Array, "k d d"], shift: Float[Array, "k d"]) -> Self:
-        """Posterior after a quadratic log likelihood `shift^T b - b^T precision b / 2`."""
-        others, places = self._places
-        own = self.own + precision[:, others[:, None], others[None, :]]
-        border = self.border + precision[:, others[:, None], places[None, :]]
-        shared = self.shared + precision[:, places[:, None], places[None, :]].sum(axis=0)
-        own_shift, shared_shift = self._natural()
-        own_shift = own_shift + shift[:, others]
-        shared_shift = shared_shift + shift[:, places].sum(axis=0)
-        return self._from_natural((own, border, shared), own_shift, shared_shift)
+    def tightened(self, precision: Float[Array, "k d d"]) -> Self:
+        """The distribution with more precision about the same mean."""
+        own, shared, pick = self.places.own, self.places.shared_places, self.places.selection
+        between = precision[:, shared[:, None], shared[None, :]]
+        return type(self)(
+            self.mean,
+            self.own + precision[:, own[:, None], own[None, :]],
+            self.border + precision[:, own[:, None], shared[None, :]] @ pick,
+            self.shared + (np.swapaxes(pick, 1, 2) @ between @ pick).sum(axis=0),
+            self.places,
+        )
 
-    def _natural(self) -> tuple[Array, Array]:
-        """Precision times mean."""
-        own, shared = self._parted(self.mean)
-        own_shift = jnp.einsum("kop,kp->ko", self.own, own) + self.border @ shared
-        return own_shift, jnp.einsum("kos,ko->s", self.border, own) + self.shared @ shared
+    def updated(self, precision: Float[Array, "k e e"], shift: Float[Array, "k e"]) -> Self:
+        """Posterior after a quadratic log likelihood `shift^T b - b^T precision b / 2`.
 
-    def _from_natural(
-        self, precision: tuple[Array, Array, Array], own_shift: Array, shared_shift: Array
-    ) -> Self:
-        own, border, shared = precision
-        right = jnp.concatenate([own_shift[:, :, None], border], axis=2)
-        solved = solve(own, right)
+        It may be of the first e coefficients only.
+        """
+        e = shift.shape[1]
+        rest = self.mean.shape[1] - e
+        pull = shift - jnp.einsum("kde,ke->kd", precision, self.mean[:, :e])
+        pull = jnp.pad(pull, ((0, 0), (0, rest)))
+        after = self.tightened(jnp.pad(precision, ((0, 0), (0, rest), (0, rest))))
+        right = jnp.concatenate([pull[:, self.places.own, None], after.border], axis=2)
+        solved = solve(after.own, right)
         alone, slope = solved[:, :, 0], solved[:, :, 1:]
-        if self.shared_places:
-            schur = shared - jnp.einsum("kos,kot->st", border, slope)
-            rest = shared_shift - jnp.einsum("kos,ko->s", border, alone)
-            common = solve(schur[None], rest[None, :, None])[0, :, 0]
+        if self.is_joint:
+            schur = after.shared - jnp.einsum("kos,kot->st", after.border, slope)
+            pulled = pull[:, self.places.shared_places]
+            left = jnp.einsum("kis,ki->s", self.places.selection, pulled)
+            left -= jnp.einsum("kos,ko->s", after.border, alone)
+            common = solve(schur[None], left[None, :, None])[0, :, 0]
         else:
             common = jnp.zeros(0)
-        mean = self._joined(alone - slope @ common, common)
-        return type(self)(mean, own, border, shared, self.shared_places)
+        moved = self.mean + self._joined(alone - slope @ common, common)
+        return type(self)(moved, after.own, after.border, after.shared, self.places)
+
+    def given(self, precisions: Precisions) -> Self:
+        """The prior given its precisions, of which this one has none to learn."""
+        return self
+
+    def completed(self, normal: NormalCoefficients, precisions: Precisions) -> NormalCoefficients:
+        """The posterior, that of the coefficients being given."""
+        return normal
+
+    def refreshed(
+        self, values: Float[Array, "k d"], precisions: Precisions, key: PRNGKeyArray
+    ) -> Coefficients:
+        """A draw of what is left given the coefficients of rows: means of them, where there are."""
+        if not self.places.means:
+            return Coefficients(values)
+        return self.shared_given(values, self.places.means).sample(key)
+
+    def own_given(self, values: Float[Array, "k d"]) -> Self:
+        """Distribution of clusters' own coefficients given the shared ones: they are independent.
+
+        Parameters
+        ----------
+        values
+            Of which the shared are used.
+        """
+        if not self.is_joint:
+            return self
+        _, gap = self._parted(values - self.mean)
+        moved = self.mean[:, self.places.own] - self._factors().slope @ gap
+        mean = values.at[:, self.places.own].set(moved)
+        k, o, _ = self.border.shape
+        none = jnp.zeros((k, o, 0)), jnp.zeros((0, 0))
+        return type(self)(mean, self.own, *none, self.places.with_free_own())
+
+    def shared_given(self, values: Float[Array, "k d"], free: tuple[int, ...]) -> Self:
+        """Distribution of some of the shared coefficients given all others.
+
+        Parameters
+        ----------
+        values
+            Of all coefficients.
+        free
+            Places of those that are not given.
+        """
+        places = self.places.with_free_shared(free)
+        at = np.flatnonzero(np.isin(self.places.first[1], free))
+        rest = np.setdiff1d(np.arange(self.places.n_shared), at)
+        own, shared = self._parted(values - self.mean)
+        pull = jnp.einsum("kos,ko->s", self.border[:, :, at], own)
+        pull += self.shared[at[:, None], rest[None, :]] @ shared[rest]
+        precision = self.shared[at[:, None], at[None, :]]
+        moved = (
+            self.mean[self.places.first][at] - solve(precision[None], pull[None, :, None])[0, :, 0]
+        )
+        mean = values.at[:, places.shared_places].set(places.selection @ moved)
+        k = values.shape[0]
+        none = jnp.zeros((k, 0, 0)), jnp.zeros((k, 0, at.size))
+        return type(self)(mean, *none, precision, places)
 
     def blended(self, new: Self, rate: Float[Array, ""]) -> Self:
         """Part of the way to another distribution, in mean and precision."""
         return jax.tree.map(lambda a, b: a + rate * (b - a), self, new)
 
     def moments(self) -> CoefficientMoments:
-        others, places = self._places
         k, d = self.mean.shape
         root, common, slope = self._factors()
-        spread = jnp.zeros((k, d, d))
-        rows, rest = np.arange(others.size), np.arange(others.size, d)
-        spread = spread.at[:, rows[:, None], others[None, :]].set(root)
-        spread = spread.at[:, rest[:, None], others[None, :]].set(
-            -jnp.einsum("ts,kos->kto", common, slope)
-        )
-        spread = spread.at[:, rest[:, None], places[None, :]].set(common)
-        return CoefficientMoments(self.mean, spread)
+        given = jnp.zeros((k, root.shape[1], d)).at[:, :, self.places.own].set(root)
+        rest = jnp.zeros((k, common.shape[0], d))
+        rest = rest.at[:, :, self.places.own].set(-jnp.einsum("ts,kos->kto", common, slope))
+        pick = np.swapaxes(self.places.selection, 1, 2)
+        rest = rest.at[:, :, self.places.shared_places].set(common @ pick)
+        return CoefficientMoments(self.mean, jnp.concatenate([given, rest], axis=1))
 
     def spread(self) -> CoefficientSpread:
         """Covariance of each cluster's coefficients."""
@@ -193,16 +288,21 @@ class NormalCoefficients(AbstractPosterior):
 
     def _log_det(self) -> Float[Array, ""]:
         total = jnp.sum(log_det(self.own))
-        if self.shared_places:
+        if self.is_joint:
             total -= 2 * jnp.sum(jnp.log(jnp.diagonal(self._factors().shared)))
         return total
 
     def log_prob_by_cluster(self, parameters: Coefficients) -> Float[Array, " k"]:
-        """Log density of each cluster's coefficients, where none is shared."""
-        deviation = parameters.values - self.mean
+        """Log density of each cluster's coefficients; where some are shared its part of the whole.
+
+        An equal part, so that the sum over clusters is the log density.
+        """
+        k, o, _ = self.border.shape
+        if self.is_joint:
+            return jnp.broadcast_to(self.log_prob(parameters) / k, (k,))
+        deviation, _ = self._parted(parameters.values - self.mean)
         square = jnp.einsum("ko,kop,kp->k", deviation, self.own, deviation)
-        d = self.mean.shape[1]
-        return 0.5 * (log_det(self.own) - d * jnp.log(2 * jnp.pi) - square)
+        return 0.5 * (log_det(self.own) - o * jnp.log(2 * jnp.pi) - square)
 
     def unnormalised_log_prob(self, parameters: Coefficients) -> Float[Array, ""]:
         return self.log_kernel(parameters)
@@ -254,13 +354,7 @@ class NormalCoordinates(AbstractCoordinates):
         own = own + self.factors.slope @ shared
         transposed = jnp.swapaxes(self.factors.own, 1, 2)
         standard = jnp.linalg.solve(transposed, own[:, :, None])[:, :, 0]
-        if not self.centre.shared_places:
+        if not self.centre.is_joint:
             return standard.ravel()
         common = jnp.linalg.solve(self.factors.shared.T, shared)
         return jnp.concatenate([standard.ravel(), common])
-
-
-def _split(size: int, shared: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Places of a cluster's own coefficients, and of the shared ones."""
-    places = np.asarray(shared, int)
-    return np.setdiff1d(np.arange(size), places), places

@@ -42,6 +42,11 @@ class FreePrior(eqx.Module):
     shift: Float[Array, "p q"]
     of_deviations: bool = eqx.field(static=True)
 
+    @property
+    def component_kinds(self) -> None:
+        """None: clusters have no order before the fit, so that all are alike."""
+        return None
+
     def unnormalised_log_prob(self, parameters: LinearParameters) -> Float[Array, ""]:
         """Log density of parameters in standard units, up to a constant."""
         covariance = parameters.covariance

@@ -39,6 +39,8 @@ class AbstractLikelihood(ABC):
 
     concave: ClassVar[bool] = True
     """Whether the log likelihood is concave in the predictors, whatever the response."""
+    apart: ClassVar[bool] = False
+    """Whether posteriors leave out how predictors depend on each other, being concave in each."""
 
     @abstractmethod
     def log_prob(self, observed: Observed, predictors: Predictors) -> Float[Array, "k rows"]:

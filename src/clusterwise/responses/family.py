@@ -10,6 +10,7 @@ import numpy as np
 from clusterwise.core.product import AbstractQuadraticBlock, AbstractSitedBlock
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
+from clusterwise.regression.structure import PLAIN, Structure
 
 
 class AbstractFamily(ABC):
@@ -22,8 +23,6 @@ class AbstractFamily(ABC):
     """Whether the response may be text, whose levels are columns of zeros and ones then."""
     takes_offset: ClassVar[bool] = True
     takes_trials: ClassVar[bool] = False
-    takes_shared: ClassVar[bool] = True
-    """Whether clusters may share some of its coefficients."""
     bounded: ClassVar[bool] = False
     """Whether a row has finitely many possible responses, as many as its trials allow."""
     spread: ClassVar[str] = "sigma"
@@ -58,9 +57,13 @@ class AbstractFamily(ABC):
     def block(self, columns: PartColumns) -> AbstractQuadraticBlock | AbstractSitedBlock:
         """The block over these columns of a row."""
 
+    def structured(self) -> AbstractFamily:
+        """The family where clusters' coefficients are shared, pooled or sparse."""
+        return self
+
     @abstractmethod
-    def prior(self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()) -> Any:
-        """Prior of the block, in standard units; `shared` are regressors with one coefficient."""
+    def prior(self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN) -> Any:
+        """Prior of the block, in standard units."""
 
     @abstractmethod
     def n_predictors(self, n_responses: int) -> int:

@@ -12,12 +12,14 @@ from clusterwise.posteriors.specification import check_positive
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.linear_gaussian import LinearGaussian
 from clusterwise.regression.prior import LinearFrame, LinearOptions, linear_prior
+from clusterwise.regression.structure import PLAIN, Structure
 from clusterwise.responses.family import AbstractFamily
+from clusterwise.responses.tied_gaussian import TiedGaussian
 
 
 @dataclass(frozen=True)
 class Gaussian(AbstractFamily):
-    """Gaussian response with coefficients of each cluster.
+    """Gaussian response.
 
     Parameters
     ----------
@@ -38,7 +40,6 @@ class Gaussian(AbstractFamily):
     name: ClassVar[str] = "gaussian"
     scaled: ClassVar[bool] = True
     takes_offset: ClassVar[bool] = False
-    takes_shared: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.sigma is not None:
@@ -51,8 +52,11 @@ class Gaussian(AbstractFamily):
     def block(self, columns: PartColumns) -> LinearGaussian:
         return LinearGaussian(columns.regressors, columns.responses)
 
+    def structured(self) -> TiedGaussian:
+        return TiedGaussian(self.sigma, self.shared_sigma)
+
     def prior(
-        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
+        self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN
     ) -> MatrixNormal:
         known = None if self.sigma is None else self.sigma**2
         return linear_prior(frame, LinearOptions(what, "full", self.shared_sigma, known), prior)

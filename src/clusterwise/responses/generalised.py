@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from clusterwise.core.arrays import constant
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.posteriors.coefficients import NormalCoefficients
+from clusterwise.posteriors.scales import ScalePrior
 from clusterwise.posteriors.specification import Normal, as_matrix, as_vector
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.generalised_linear import GeneralisedLinear
 from clusterwise.regression.likelihood import AbstractLikelihood
 from clusterwise.regression.prior import LinearFrame, ResponseSample
+from clusterwise.regression.structure import PLAIN, Draft, Structure
 from clusterwise.responses.family import AbstractFamily
 
 _INTERCEPT_SD = 5.0
@@ -34,6 +35,11 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
     """Names of the parameters that do not depend on the row, one more predictor each."""
     dispersion_sd: ClassVar[tuple[float, ...]] = (2.0,)
     """Of their default priors, one after the other, from the beginning where there are more."""
+
+    @property
+    def described(self) -> str:
+        """What a response of the family is called in messages."""
+        return f"a {self.name} response"
 
     def n_predictors(self, n_responses: int) -> int:
         return 1
@@ -57,9 +63,13 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         observed = responses if trials is None else (*responses, trials)
         return GeneralisedLinear((*linear, *constants), observed, columns.offset, self)
 
+    def known_constants(self, n_responses: int) -> tuple[int, ...]:
+        """Which of the predictors that do not depend on the row are known, where centred."""
+        return ()
+
     def prior(
-        self, what: str, frame: LinearFrame, prior: Any, shared: tuple[int, ...] = ()
-    ) -> NormalCoefficients:
+        self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN
+    ) -> NormalCoefficients | ScalePrior:
         q = frame.response_scale.size
         p, m, n_constants = frame.n_regressors, self.n_predictors(q), self.n_constants(q)
         middle = self.centre(frame)
@@ -80,7 +90,7 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
             precision = _FLAT * np.eye(p)
         elif prior != "default":
             raise OptionError(
-                f"The prior of {what} is {type(prior).__name__}; a {self.name} response takes "
+                f"The prior of {what} is {type(prior).__name__}; {self.described} takes "
                 "cw.Normal(mean, covariance) for its coefficients."
             )
         size = m * p + n_constants
@@ -90,16 +100,26 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
             whole[m * p :, m * p :] = np.diag(1 / np.square(sds))
         for i in range(m):
             whole[i * p : (i + 1) * p, i * p : (i + 1) * p] = precision
-        places = [i * p + j for i in range(m) for j in shared]
+        shared = [(i * p + j, own) for i in range(m) for j, own in structure.shared]
         if self.shared_dispersion:
-            places += range(m * p, size)
+            shared += [(place, ()) for place in range(m * p, size)]
+        common = {j for j, _ in structure.shared}
+        own = [(i, j) for i in range(m) for j in range(p) if j not in common]
+        names = structure.terms or tuple(map(str, range(p)))
         centre = np.concatenate([mean.ravel(), middle[m:]])
-        k = frame.n_components
-        return NormalCoefficients.independent_of(
-            constant(np.broadcast_to(centre, (k, size))),
-            constant(np.broadcast_to(whole, (k, size, size))),
-            tuple(places),
+        draft = Draft(
+            what,
+            np.broadcast_to(centre, (frame.n_components, size)),
+            whole,
+            tuple(shared),
+            tuple(m * p + i for i in self.known_constants(q)),
+            tuple(i * p + j for i, j in own),
+            tuple(i * p for i in range(m)) if frame.has_intercept else (),
+            tuple(names[j] for _, j in own),
+            np.array([frame.to_data[j, j] * frame.response_scale[i] for i, j in own]),
+            isinstance(prior, Normal),
         )
+        return structure.coefficients.prior(draft)
 
     def centre(self, frame: LinearFrame) -> np.ndarray:
         """Intercepts and dispersions of all rows, where the prior is centred."""

@@ -143,7 +143,11 @@ def evidence(fit: Fit) -> float:
     """
     k = fit.n_components
     prior = resolve_weights(fit.model.weights, k).prior(k, flat=False)
-    return fit.objective + (0.0 if prior.has_order else lgamma(k + 1))
+    if prior.has_order:
+        return fit.objective
+    kinds = fit.reader.layout.component_kinds(k)
+    sizes = [k] if kinds is None else np.bincount(kinds)
+    return fit.objective + sum(lgamma(size + 1) for size in sizes)
 
 
 def draws_scores(fit: Fit) -> tuple[RowScores, float]:

@@ -11,6 +11,7 @@ from clusterwise.core.arrays import constant
 from clusterwise.core.errors import OptionError
 from clusterwise.posteriors.coefficients import NormalCoefficients
 from clusterwise.posteriors.gates import SoftmaxPosterior, StickGatePosterior
+from clusterwise.posteriors.places import Places
 from clusterwise.posteriors.specification import check_positive
 from clusterwise.weights.gating import SoftmaxGating, StickGating
 from clusterwise.weights.specification import FLAT, AbstractGated, GateDesign
@@ -130,9 +131,8 @@ class LogitStickBreaking(AbstractGated):
 def _normal(mean: np.ndarray, precision: np.ndarray) -> NormalCoefficients:
     """Independent normal distributions of means (k, d) and precisions (k, d, d)."""
     border = np.zeros((*mean.shape, 0))
-    return NormalCoefficients(
-        constant(mean), constant(precision), constant(border), constant(np.zeros((0, 0))), ()
-    )
+    none = constant(border), constant(np.zeros((0, 0)))
+    return NormalCoefficients(constant(mean), constant(precision), *none, Places.of(*mean.shape))
 
 
 def _check(weights: Gated | LogitStickBreaking) -> None:
