@@ -11,13 +11,15 @@ import jax
 import numpy as np
 import pandas as pd
 
+from clusterwise.assembly.grouping import pack
 from clusterwise.assembly.layout import Layout
 from clusterwise.assembly.units import Values, in_data_units
 from clusterwise.core.errors import OptionError
+from clusterwise.core.groups import GroupColumns, first_rows, group_sizes
 from clusterwise.core.random import RandomState, as_generator
-from clusterwise.core.rows import BLOCK_ROWS, pack_rows
 from clusterwise.core.runtime import Program, double_precision, parallel_map
 from clusterwise.engines.ascent import ModeProjection, run_source
+from clusterwise.engines.averages import with_average_weights
 from clusterwise.engines.optimisers import EM
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.relabelling import match_components, match_program, permute, reorder
@@ -127,14 +129,13 @@ def bootstrap(
     whole = isinstance(n_replicates, (int, np.integer)) and not isinstance(n_replicates, bool)
     if not whole or n_replicates < 2:
         raise OptionError(f"n_replicates={n_replicates!r} must be a whole number, at least 2.")
-    if fit.model.groups is not None:
-        raise OptionError("The bootstrap does not draw whole groups yet; leave groups at None.")
     problem = assemble_again(fit.model, record, data).problem
     source = problem.source
     if kind == "parametric":
-        draw = simulator(fit, data, source, "kind='parametric'")
+        instead = "use kind='nonparametric'"
+        draw = simulator(fit, data, source, "kind='parametric'", instead)
     else:
-        draw = _resampler(source, [source.unpacked(i)[:, -1] for i in range(source.n_blocks)])
+        draw = resampler(source, record.layout.group_columns)
     moments = engine_order(record).moments()
     totals, _ = assign_rows(problem.block, moments, source)
     begin = _posterior(problem.block, totals.statistics, problem.prior, moments)
@@ -186,7 +187,8 @@ def _refit(problem: Problem, source: Source, begin: Any) -> _Refit:
         max_iter=engine.max_iter,
         progress=silent,
     )
-    parameters = jax.tree.map(np.asarray, _mode(result.posterior))
+    parameters = with_average_weights(problem.block, source, _mode(result.posterior))
+    parameters = jax.tree.map(np.asarray, parameters)
     finite = all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(parameters))
     degenerate = not finite or bool(problem.degeneracy.collapsed(parameters))
     return _Refit(parameters, result.converged, degenerate)
@@ -202,27 +204,30 @@ def _mode(posterior: Any) -> Any:
     return posterior.mode()
 
 
-def _resampler(
-    source: Source, weights: list[np.ndarray]
+def resampler(
+    source: Source, groups: GroupColumns | None
 ) -> Callable[[np.random.Generator], Source]:
-    """Rows drawn with replacement, as weights of the same rows.
+    """Rows or whole groups drawn with replacement, as weights of the same rows.
 
-    Whole weights are copies of a row, which are drawn one by one; others go with their row.
+    Whole weights are copies of a row, which are drawn one by one; others go with their row, and
+    those of the rows of a group with it.
     """
-    flat = np.concatenate(weights)
-    copies = np.all(flat == np.round(flat))
-    ends = np.cumsum([len(own) for own in weights])[:-1]
+    blocks = [source.unpacked(part) for part in range(source.n_blocks)]
+    rows = np.concatenate(blocks)
+    ends = np.cumsum([len(own) for own in blocks])[:-1]
+    first = first_rows(groups, rows)
+    sizes, weight = group_sizes(first, len(rows)), rows[:, -1]
+    copies = groups is None and bool(np.all(weight == np.round(weight)))
+    counts = weight if copies else np.add.reduceat(weight, first) > 0
+    own = np.where(copies, 1.0, weight)
 
     def draw(rng: np.random.Generator) -> Source:
-        if copies:
-            drawn = rng.multinomial(int(flat.sum()), flat / flat.sum()).astype(float)
-        else:
-            drawn = flat * rng.multinomial(flat.size, np.full(flat.size, 1 / flat.size))
+        drawn = rng.multinomial(int(counts.sum()), counts / counts.sum())
+        drawn = own * np.repeat(drawn, sizes)
         store = MemoryStore()
-        for part, own in enumerate(np.split(drawn, ends)):
+        for part, some in enumerate(np.split(drawn, ends)):
             packed = np.array(source.block(part).packed)
-            chunks, _, size = packed.shape
-            packed[:, -1] = np.pad(own, (0, chunks * size - own.size)).reshape(chunks, size)
+            packed[:, -1][packed[:, 0] != 0] = some
             store.append(packed)
         return Source(store, source.n_rows, float(drawn.sum()))
 
@@ -230,7 +235,7 @@ def _resampler(
 
 
 def simulator(
-    fit: Fit, data: Any, source: Source, what: str
+    fit: Fit, data: Any, source: Source, what: str, instead: str
 ) -> Callable[[np.random.Generator], Source]:
     """Responses, and covariates that have a density, drawn from the fit, in its units.
 
@@ -240,8 +245,8 @@ def simulator(
         Where from.
     data, source
         The rows that were fitted, as they were given and as they were packed.
-    what
-        Who asks, for errors.
+    what, instead
+        Who asks, and what else would do, for errors.
 
     Raises
     ------
@@ -251,12 +256,12 @@ def simulator(
     if fit.missing.any():
         raise OptionError(
             f"{what} draws complete rows, and values are missing; leave out the rows that lack "
-            "values, or use a nonparametric bootstrap, whose rows lack what those of the data do."
+            f"values, or {instead}."
         )
     if any(np.any(source.unpacked(part)[:, -1] != 1) for part in range(source.n_blocks)):
         raise OptionError(
             f"{what} draws one response a row, and rows have a sample_weight; repeat the rows, or "
-            "use a nonparametric bootstrap."
+            f"{instead}."
         )
     encoder, layout = fit.reader.encoder, fit.reader.layout
     for name, part in layout.responses:
@@ -270,8 +275,8 @@ def simulator(
         frame = fit.simulate(fit.n_rows, rng, data=data)
         store = MemoryStore()
         for rows in fit.reader.rows(frame, response=True, regressors=True):
-            assert len(rows) <= BLOCK_ROWS
-            store.append(pack_rows(rows, np.ones(len(rows))))
+            for packed in pack(layout, rows, np.ones(len(rows))):
+                store.append(packed)
         return Source(store, fit.n_rows, float(fit.n_rows))
 
     return draw

@@ -284,8 +284,9 @@ class Fit:
 
         The information is the exact curvature of what EM maximised, the log likelihood and with
         a prior that is not flat its log density; errors in data units follow by the delta method.
-        With few rows in a component the likelihood is not close to a quadratic, and errors from
-        `bootstrap` say more.
+        Those of weights that depend on covariates are of their average over these rows, whose
+        covariates are given. With few rows in a component the likelihood is not close to a
+        quadratic, and errors from `bootstrap` say more.
 
         Parameters
         ----------
@@ -344,7 +345,8 @@ class Fit:
             Number of refits.
         kind
             "nonparametric" draws rows with replacement; "parametric" simulates from the estimates,
-            given what no density of the model gives.
+            given what no density of the model gives. Where rows share clusters, whole groups are
+            drawn, and one that is drawn twice may have two clusters.
         random_state
             Seed or generator; the same seed gives the same replicates.
         progress

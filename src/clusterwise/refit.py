@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from clusterwise.assembly.build import make_prior
 from clusterwise.core.errors import DataError, OptionError
 from clusterwise.core.product import ProductParameters, ProductPosterior
 from clusterwise.core.runtime import double_precision
+from clusterwise.engines.averages import with_average_weights
 from clusterwise.engines.information import Information, observed_information
 from clusterwise.engines.relabelling import reorder
 from clusterwise.engines.search import evaluate
@@ -54,11 +56,6 @@ def check_point(record: FitRecord, what: str) -> None:
             f"{what} are of maximum likelihood, and engine={record.engine!r} has a posterior: see "
             "the standard deviations in fit.summary(), or fit with engine='em'."
         )
-    if record.block.gated:
-        raise OptionError(
-            f"{what} do not cover weights that depend on covariates in this version; the standard "
-            "deviations in fit.summary() of engine='vi' or a sampling engine do."
-        )
     chosen = next(row for row in record.restarts if row["chosen"])
     if chosen["degenerate"]:
         raise OptionError(
@@ -72,11 +69,8 @@ def engine_order(record: FitRecord) -> ProductParameters:
     return reorder(record.parameters, np.argsort(record.order), axis=0)
 
 
-@double_precision
-def errors_information(model: Model, record: FitRecord, data: Any) -> Information:
+def information_of(record: FitRecord, assembled: Assembled) -> Information:
     """Observed information of the data at a fit's estimates."""
-    check_point(record, "Standard errors")
-    assembled = assemble_again(model, record, data)
     problem = assembled.problem
     return observed_information(
         problem.block, problem.prior, _proper(assembled), problem.source, engine_order(record)
@@ -86,8 +80,11 @@ def errors_information(model: Model, record: FitRecord, data: Any) -> Informatio
 @double_precision
 def errors_of(model: Model, record: FitRecord, data: Any) -> StandardErrors:
     """Standard errors from the observed information of the data."""
-    information = errors_information(model, record, data)
-    return standard_errors(record.layout, record.order, information)
+    check_point(record, "Standard errors")
+    assembled = assemble_again(model, record, data)
+    problem = assembled.problem
+    averaged = partial(with_average_weights, problem.block, problem.source)
+    return standard_errors(record.layout, record.order, information_of(record, assembled), averaged)
 
 
 def _proper(assembled: Assembled) -> ProductPosterior:

@@ -11,8 +11,12 @@ import pytest
 from scipy import stats
 
 import clusterwise as cw
+from clusterwise.bootstrap import resampler, simulator
 from clusterwise.cli.app import app
 from clusterwise.core.groups import GroupColumns, pack_groups
+from clusterwise.core.rows import Rows
+from clusterwise.refit import assemble_again
+from tests import derivatives
 
 N_GROUPS = 40
 TRUTH = {"weights": [0.6, 0.4], "coefficients": [[0, 2], [1, -1]], "sigma": [1.0, 1.0]}
@@ -78,6 +82,86 @@ def test_the_maximum_is_that_of_the_groups_likelihood(fit, rows):
     np.testing.assert_allclose(fit.weights, shares.mean(axis=0), atol=1e-4)
 
 
+@pytest.mark.long
+def test_errors_are_those_of_the_groups_likelihood(fit, rows):
+    """The curvature in which each group has one cluster, by differences."""
+    codes, ids = pd.factorize(rows["id"])
+    x, y = rows[["x"]].to_numpy(), rows[["y"]].to_numpy()
+
+    def log_likelihood(flat):
+        intercept, slope, sigma, weight = flat[:2], flat[2:4], flat[4:6], flat[6]
+        total = np.zeros((len(ids), 2))
+        np.add.at(total, codes, stats.norm.logpdf(y, intercept + slope * x, sigma))
+        return np.logaddexp(*(total + np.log([weight, 1 - weight])).T).sum()
+
+    table = fit.summary().table[["Intercept", "x", "sigma"]]
+    at = np.append(table.to_numpy().T.ravel(), fit.weights[0])
+    expected = derivatives.errors(log_likelihood, at, np.full(7, 1e-4))
+    errors = fit.standard_errors(rows)
+    found = np.append(errors.table[table.columns].to_numpy().T.ravel(), errors.weights[0])
+    # The fit ends within 1e-4 of the maximum, where the two curvatures are the same.
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def resampled(fit, rows):
+    return fit.bootstrap(rows, 60, random_state=1)
+
+
+@pytest.mark.long
+def test_a_replicate_is_the_fit_of_the_groups_that_were_drawn(fit, model, rows, resampled):
+    """A group that was drawn twice is two groups, each with a cluster of its own."""
+    source = assemble_again(model, fit.record, rows).problem.source
+    draw = resampler(source, fit.record.layout.group_columns)
+    weight = draw(np.random.default_rng(1).spawn(60)[7]).unpacked(0)[:, -1]
+    codes, ids = pd.factorize(rows["id"])
+    times = pd.Series(weight).groupby(np.sort(codes)).unique()
+    assert times.map(len).max() == 1
+    times = times.str[0].astype(int).to_numpy()
+    assert times.sum() == N_GROUPS
+    whole = dict(list(rows.groupby("id")))
+    drawn = [whole[ids[g]].assign(id=f"{ids[g]}-{c}") for g in range(N_GROUPS)
+             for c in range(times[g])]  # fmt: skip
+    again = model.fit(pd.concat(drawn), engine=cw.EM(n_init=4), random_state=0).summary().table
+    own = resampled.replicates.loc[7]
+    order = np.argsort(np.abs(again["x"].to_numpy()[:, None] - own["x"].to_numpy()), axis=0)[0]
+    np.testing.assert_allclose(again.to_numpy()[order], own, atol=1e-3)
+
+
+@pytest.mark.long
+def test_both_bootstraps_of_groups_are_close_to_the_observed_information(fit, rows, resampled):
+    """The spread of 60 replicates has an error of 9 per cent; groups are few."""
+    errors = fit.standard_errors(rows).table
+    for found in (resampled, fit.bootstrap(rows, 60, kind="parametric", random_state=2)):
+        ratio = found.standard_errors / errors
+        assert ratio.to_numpy().min() > 0.6
+        assert ratio.to_numpy().max() < 1.6
+
+
+@pytest.mark.long
+def test_the_likelihood_ratio_is_that_of_groups(fit, model, rows):
+    """One cluster is least squares, whatever the groups; two are far apart here."""
+    found = cw.likelihood_ratio_test(model, rows, n_replicates=9, random_state=0)
+    residuals = rows["y"] - np.polyval(np.polyfit(rows["x"], rows["y"], 1), rows["x"])
+    null = stats.norm.logpdf(residuals, 0, residuals.std(ddof=0)).sum()
+    assert found.null.log_likelihood == pytest.approx(null)
+    assert found.statistic == pytest.approx(2 * (fit.log_likelihood - null), abs=1e-3)
+    assert found.p_value == 0.1
+    assert found.notes == ()
+
+
+def test_rows_that_are_simulated_keep_their_groups(fit, model, rows):
+    source = assemble_again(model, fit.record, rows).problem.source
+    drawn = simulator(fit, rows, source, "", "")(np.random.default_rng(0)).unpacked(0)
+    own, columns = source.unpacked(0), fit.record.layout.group_columns
+    np.testing.assert_array_equal(drawn[:, list(columns)], own[:, list(columns)])
+    frame = fit.simulate(None, np.random.default_rng(0), data=rows)
+    assert (frame.groupby("id")["component"].nunique() == 1).all()
+    y = fit.reader.response_values(drawn, 0)
+    order = np.argsort(pd.factorize(rows["id"])[0], kind="stable")
+    np.testing.assert_allclose(y, frame["y"].to_numpy()[order])
+
+
 def test_the_order_of_rows_does_not_matter(model, fit, rows):
     shuffled = rows.sample(frac=1, random_state=3)
     again = model.fit(shuffled, engine=cw.EM(n_init=4), random_state=0)
@@ -127,6 +211,15 @@ def test_chunks_end_where_groups_do():
     for block in blocks:
         used = block[:, 0, 0] != 0
         assert (block[used][:, 2, 0] > 0).all()
+
+
+def test_a_group_of_some_multiple_of_its_weights_counts_as_often():
+    columns, weight = GroupColumns(1, 2), np.array([1.0, 1.0, 49.0, 2.0, 0.7, 1.0])
+    values = np.ones((6, 3))
+    columns.mark(values, weight, np.array([0, 0, 1, 1, 2, 3]))
+    for times in (np.ones(6), np.array([2.0, 2.0, 3.0, 3.0, 1.0, 0.0])):
+        once = columns.once(Rows(values.T, times * weight))
+        np.testing.assert_allclose(once, times * [1, 0, 1, 0, 1, 1], rtol=1e-15)
 
 
 @pytest.fixture(scope="module")

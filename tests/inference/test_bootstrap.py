@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import clusterwise as cw
-from clusterwise.bootstrap import _resampler
+from clusterwise.bootstrap import resampler
 from clusterwise.refit import assemble_again
 
 MODEL = cw.Model("y ~ x", prior="flat")
@@ -24,7 +24,7 @@ def fitted():
 def test_a_replicate_is_the_fit_of_the_rows_that_were_drawn(fitted):
     fit, data, found = fitted
     problem = assemble_again(fit.model, fit._record, data).problem
-    draw = _resampler(problem.source, [np.ones(120)])
+    draw = resampler(problem.source, None)
     weight = draw(np.random.default_rng(1).spawn(100)[7]).unpacked(0)[:, -1]
     assert weight.sum() == 120
     repeated = data.loc[data.index.repeat(weight.astype(int))].reset_index(drop=True)

@@ -12,8 +12,10 @@ from scipy.special import logsumexp
 
 import clusterwise as cw
 import clusterwise.data
+from clusterwise.core.runtime import double_precision
 from clusterwise.inference.errors import standard_errors
-from clusterwise.refit import errors_information
+from clusterwise.refit import assemble_again, information_of
+from tests import derivatives
 
 DATA = Path(__file__).parents[1] / "reference" / "data"
 EM = cw.EM(n_init=4, tol=1e-13)
@@ -24,19 +26,6 @@ def co2():
     data = clusterwise.data.load("co2").dropna()
     fit = cw.Model("CO2 ~ GNP", prior="flat").fit(data, engine=EM, random_state=0)
     return fit, data, fit.standard_errors(data)
-
-
-def hessian(function, at, step):
-    """Negative second derivatives by central differences."""
-    d, moves = at.size, np.diag(step)
-    found = np.zeros((d, d))
-    for i in range(d):
-        for j in range(d):
-            corners = [
-                a * b * function(at + a * moves[i] + b * moves[j]) for a in (1, -1) for b in (1, -1)
-            ]
-            found[i, j] = -sum(corners) / (4 * step[i] * step[j])
-    return found
 
 
 def test_errors_are_those_of_an_independent_optimiser(co2):
@@ -66,9 +55,8 @@ def test_errors_of_the_other_parameters_are_those_of_a_numerical_hessian(co2):
 
     c, sigma = fit.coefficients.to_numpy(), fit.dispersion["sigma"].to_numpy()
     at = np.concatenate([c[:, 0], c[:, 1], sigma, fit.weights.to_numpy()[:1]])
-    information = hessian(log_likelihood, at, 1e-3 * np.maximum(np.abs(at), 0.05))
+    expected = derivatives.errors(log_likelihood, at, 1e-3 * np.maximum(np.abs(at), 0.05))
     own = errors.table[["Intercept", "GNP", "sigma"]].to_numpy().T.ravel()
-    expected = np.sqrt(np.diagonal(np.linalg.inv(information)))
     np.testing.assert_allclose([*own, errors.weights[0]], expected, rtol=2e-3)
 
 
@@ -81,17 +69,22 @@ def test_summary_has_errors_beside_the_estimates(co2):
 
 def test_flat_directions_are_named(co2):
     fit, data, _ = co2
-    information = errors_information(fit.model, fit._record, data)
+    assembled = assemble_again(fit.model, fit._record, data)
+    information = double_precision(information_of)(fit._record, assembled)
+
+    def errors(other):
+        return standard_errors(fit._layout, fit._record.order, other, lambda points: points)
+
     # The last coordinates are those of the regressions' coefficients, one component at a time.
     values, vectors = np.linalg.eigh(information.matrix)
     wrong = vectors @ np.diag([0.0, *values[1:]]) @ vectors.T
     with pytest.raises(cw.DataError, match=r"flat in the direction of .*component"):
-        standard_errors(fit._layout, fit._record.order, information._replace(matrix=wrong))
+        errors(information._replace(matrix=wrong))
     saddle = information._replace(matrix=-information.matrix)
     with pytest.raises(cw.DataError, match="not a maximum"):
-        standard_errors(fit._layout, fit._record.order, saddle)
+        errors(saddle)
     far = information._replace(gradient=information.gradient + 1)
-    note = standard_errors(fit._layout, fit._record.order, far).notes[0]
+    note = errors(far).notes[0]
     assert "not at the optimum" in note
 
 
@@ -140,7 +133,7 @@ def test_weights_shared_terms_covariates_and_a_prior_enter():
     names = ["Intercept", "mean of w", "sd of w"]
     at = np.concatenate([table[name].to_numpy() for name in names])
     at = np.concatenate([at[:2], table["v"][:1], at[2:], fit.weights[:1]])
-    expected = np.sqrt(np.diagonal(np.linalg.inv(hessian(log_likelihood, at, np.full(8, 1e-4)))))
+    expected = derivatives.errors(log_likelihood, at, np.full(8, 1e-4))
     found = np.concatenate([errors.table[name].to_numpy() for name in names])
     found = np.concatenate([found[:2], errors.table["v"][:1], found[2:], errors.weights[:1]])
     np.testing.assert_allclose(found, expected, rtol=1e-3)

@@ -53,11 +53,18 @@ def test_what_cannot_be_tested_is_refused():
         ({"n_replicates": 0}, MODEL, "n_replicates=0"),
         ({"engine": "vi"}, MODEL, "maximises no likelihood"),
         ({}, cw.Model("y ~ x", weights="dirichlet_process"), "truncation"),
-        ({}, cw.Model("y ~ 1", groups="x"), "whole groups"),
+        ({}, cw.Model("y ~ x", weights=cw.LogitStickBreaking("x")), "truncation"),
     ]
     for options, model, message in cases:
         with pytest.raises(cw.OptionError, match=message):
             cw.likelihood_ratio_test(model, data, random_state=0, **options)
+    gaps = data.assign(x=data["x"].where(data.index > 0), n=2)
+    for model, what in (
+        (cw.Model("y ~ x", covariates="x"), "values are missing; .* by cw.select"),
+        (cw.Model("y ~ 1", sample_weight="n"), "sample_weight; .* by cw.select"),
+    ):
+        with pytest.raises(cw.OptionError, match=what):
+            cw.likelihood_ratio_test(model, gaps, n_replicates=1, random_state=0)
     fit = cw.Model("exp(y) ~ x", n_components=1).fit(data, engine="em", random_state=0)
     with pytest.raises(cw.OptionError, match=r"'exp\(y\)' is computed"):
         fit.bootstrap(data, 2, kind="parametric")

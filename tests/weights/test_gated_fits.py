@@ -6,7 +6,10 @@ import pytest
 from scipy import special, stats
 
 import clusterwise as cw
+from clusterwise.bootstrap import resampler
 from clusterwise.cli.fitting import read_weights
+from clusterwise.refit import assemble_again
+from tests import derivatives
 
 GATES = np.array([[0.0, 0.0], [0.4, 1.5]])
 TRUTH = {"gates": GATES, "coefficients": [[0, 2], [1, -2]], "sigma": [0.3, 0.3]}
@@ -73,6 +76,85 @@ def test_answers_follow_from_the_gates(fit, data):
     assert list(fit.summary().table)[:3] == ["weight", "gate: Intercept", "gate: w"]
     # With an intercept, maximum likelihood puts the average weights where the rows are.
     np.testing.assert_allclose(fit.weights, fit.responsibilities(data).mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.long
+def test_errors_of_gates_are_those_of_a_numerical_hessian(fit, data):
+    x, y = data[["x"]].to_numpy(), data[["y"]].to_numpy()
+    design = np.column_stack([np.ones(60), data["w"]])
+
+    def log_weights(gates):
+        return special.log_softmax(np.outer(design @ gates, [0, 1]), axis=1)
+
+    def log_likelihood(flat):
+        gates, intercept, slope, log_sigma = flat.reshape(4, 2)
+        parts = stats.norm.logpdf(y, intercept + slope * x, np.exp(log_sigma))
+        return special.logsumexp(parts + log_weights(gates), axis=1).sum()
+
+    sigma = fit.dispersion["sigma"].to_numpy()
+    at = np.concatenate([fit.gates.loc[1], fit.coefficients.to_numpy().T.ravel(), np.log(sigma)])
+    step = np.array([2e-4, 2e-4 / W_MEAN, *np.full(6, 2e-4)])
+    covariance = np.linalg.inv(derivatives.information(log_likelihood, at, step))
+    expected = np.sqrt(np.diagonal(covariance))
+    errors = fit.standard_errors(data)
+    np.testing.assert_allclose(errors.gates.loc[1], expected[:2], rtol=1e-3)
+    np.testing.assert_array_equal(errors.gates.loc[0], 0)
+    np.testing.assert_array_equal(errors.table["gate: w"], errors.gates["w"])
+    np.testing.assert_allclose(errors.coefficients, expected[2:6].reshape(2, 2).T, rtol=1e-3)
+    # Average weights of the rows, whose covariates are what they are.
+    share = np.exp(log_weights(at[:2]))
+    slope = (share[:, :1] * share[:, 1:] * design).mean(axis=0)
+    assert errors.weights[0] == pytest.approx(np.sqrt(slope @ covariance[:2, :2] @ slope), rel=1e-3)
+
+
+@pytest.mark.long
+def test_a_bootstrap_averages_the_weights_of_the_rows_that_it_drew(fit, data):
+    found = fit.bootstrap(data, 20, random_state=1)
+    draw = resampler(assemble_again(MODEL, fit.record, data).problem.source, None)
+    times = draw(np.random.default_rng(1).spawn(20)[3]).unpacked(0)[:, -1]
+    own = found.replicates.loc[3]
+    eta = np.outer(own["gate: Intercept"], np.ones(60)) + np.outer(own["gate: w"], data["w"])
+    np.testing.assert_allclose(own["weight"], special.softmax(eta, axis=0) @ times / 60)
+    # The spread of 20 replicates has an error of 16 per cent, and few rows have a long tail.
+    ratio = found.standard_errors["gate: w"][1] / fit.standard_errors(data).gates["w"][1]
+    assert 0.4 < ratio < 3
+    assert (found.replicates["gate: w"].xs(0, level="component") == 0).all()
+
+
+@pytest.mark.slow
+def test_errors_of_sticks_are_those_of_a_numerical_hessian(data):
+    """Of three components, whose sticks have a prior that enters the curvature."""
+    x, y = data[["x"]].to_numpy(), data[["y"]].to_numpy()
+    design = np.column_stack([np.ones(60), data["w"]])
+
+    def score(flat):
+        gates, intercept, slope, log_sigma = np.split(flat, [4, 7, 10])
+        gates = gates.reshape(2, 2)
+        eta = design @ gates.T
+        left = np.cumsum(special.log_expit(-eta), axis=1)
+        weights = np.column_stack([special.log_expit(eta), np.zeros(60)])
+        weights[:, 1:] += left
+        parts = stats.norm.logpdf(y, intercept + slope * x, np.exp(log_sigma))
+        likelihood = special.logsumexp(parts + weights, axis=1).sum()
+        # Rows whose average log odds are those of Beta(1, 1): mean 0, variance pi^2 / 3.
+        return likelihood - np.square(eta).mean(axis=0).sum() / (2 * np.pi**2 / 3)
+
+    model = cw.Model("y ~ x", weights=cw.LogitStickBreaking("w"), n_components=3, prior="flat")
+    fit = model.fit(data, engine=cw.EM(n_init=2, tol=1e-13), random_state=0)
+    sticks = fit.gates.index.get_level_values("stick").to_numpy()
+    by_stick = np.argsort(sticks)
+    line, sigma = fit.coefficients.to_numpy()[by_stick], fit.dispersion["sigma"].to_numpy()
+    at = np.concatenate([
+        fit.gates.to_numpy()[by_stick[:2]].ravel(), line.T.ravel(), np.log(sigma[by_stick])
+    ])  # fmt: skip
+    step = np.array([2e-4, 2e-4 / W_MEAN] * 2 + [2e-4] * 9)
+    expected = derivatives.errors(score, at, step)
+    errors = fit.standard_errors(data)
+    gates = errors.gates.to_numpy()[by_stick]
+    np.testing.assert_allclose(gates[:2].ravel(), expected[:4], rtol=2e-3)
+    assert np.isnan(gates[2]).all()
+    found = errors.coefficients.to_numpy()[by_stick]
+    np.testing.assert_allclose(found.T.ravel(), expected[4:10], rtol=2e-3)
 
 
 def test_objective_never_decreases(fit):

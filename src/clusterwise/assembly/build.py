@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from clusterwise.assembly.grouping import choose_rows, marked
 from clusterwise.assembly.layout import Layout, Part, ResponseSpec
 from clusterwise.assembly.prepare import SAMPLE_ROWS, Prepared, sample_source
 from clusterwise.core.block import AbstractBlock
@@ -250,9 +251,10 @@ def over_rows(
     """
     parts = [source.unpacked(part) for part in range(source.n_blocks)]
     rows = np.concatenate(parts)
-    if len(rows) > SAMPLE_ROWS:
-        rows = rows[np.sort(rng.choice(len(rows), SAMPLE_ROWS, replace=False))]
-    values, weight = rows[:, :-1], rows[:, -1]
+    numbers = None if layout.group_columns is None else _group_numbers(layout, rows)
+    chosen = choose_rows(len(rows), SAMPLE_ROWS, numbers, rng)
+    values, weight = rows[chosen, :-1], rows[chosen, -1]
+    marked(layout, values, weight, None if numbers is None else numbers[chosen])
     return problem._replace(
         source=source,
         sample=sample_source(layout, source, values, weight),

@@ -94,18 +94,19 @@ def pack(
 
 
 def choose_rows(
-    n_rows: int, most: int, grouping: Grouping | None, rng: np.random.Generator
+    n_rows: int, most: int, groups: np.ndarray | None, rng: np.random.Generator
 ) -> np.ndarray:
     """Numbers of a sample of rows, ascending: all of some groups, but for very large ones.
 
-    Of a large group some rows are chosen, so that the sample has many groups.
+    Of a large group some rows are chosen, so that the sample has many groups. `groups` (n,) are
+    the numbers of their groups.
     """
     if n_rows <= most:
         return np.arange(n_rows)
-    if grouping is None:
+    if groups is None:
         return np.sort(rng.choice(n_rows, most, replace=False))
     shuffled = rng.permutation(n_rows)
-    numbers = grouping.numbers[shuffled]
+    numbers = groups[shuffled]
     by_group = np.argsort(numbers, kind="stable")
     ordered, numbers = shuffled[by_group], numbers[by_group]
     _, first, number = np.unique(numbers, return_index=True, return_inverse=True)

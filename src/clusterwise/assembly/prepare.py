@@ -133,7 +133,7 @@ def prepare(
             )
         numbers, raw_store = grouping.numbers, MemoryStore()
         raw_store.append(raw[grouping.order])
-    chosen = choose_rows(n_rows, SAMPLE_ROWS, grouping, rng)
+    chosen = choose_rows(n_rows, SAMPLE_ROWS, numbers, rng)
     store: AbstractStore = DiskStore() if on_disk else MemoryStore()
     grams = np.zeros((len(absent), layout.n_columns, layout.n_columns))
     sample, first = [], 0

@@ -3,7 +3,8 @@
 The rows of a group are adjacent. Column `unit` is one over the weight of a group's first row, and
 zero in its other rows: mixing weights that are linear in it count once a group, in scores and in
 sums alike. Column `copies` is the weight with which a row's score enters its group's. A row without
-copies, which padding is, counts for nothing and is a group of its own.
+copies, which padding is, counts for nothing and is a group of its own. A group whose rows have some
+multiple of these weights counts as often, each time with a cluster of its own.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ class GroupColumns(NamedTuple):
         return (values[self.unit] > 0) | (values[self.copies] == 0)
 
     def once(self, rows: Rows) -> Any:
-        """Weight of rows where a group counts once: one at the first row, if it counts."""
-        return (rows.weight * rows.values[self.unit] > 0) * 1.0
+        """Weight of rows where a group counts once: at its first row, one for each copy of it.
+
+        Where rows have the weights that they were marked with, there is one copy, up to rounding.
+        """
+        return rows.weight * rows.values[self.unit]
 
     def totals(
         self, values: Float[Array, "columns rows"], score: Float[Array, "k rows"]

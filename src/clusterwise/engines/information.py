@@ -62,9 +62,13 @@ def observed_information(
     moments = parameters.moments()
     totals, _ = assign_rows(block, moments, source)
     coordinates, at = _coordinates(block, proper, totals.statistics, parameters)
-    gradient, matrix = source.sum(lambda rows: _of_rows(block, coordinates, at, rows))
-    of_prior = jax.tree.map(np.asarray, _of_prior(prior, coordinates, at))
-    return Information(coordinates, np.asarray(at), gradient + of_prior[0], matrix + of_prior[1])
+    # The prior is in the rows' program, to compile one, and counts with the first block.
+    gradient, matrix = source.sum_numbered(
+        lambda part, rows: _curvature(
+            block, prior, coordinates, at, rows, np.asarray(float(part == 0))
+        )
+    )
+    return Information(coordinates, np.asarray(at), gradient, matrix)
 
 
 @Program
@@ -76,32 +80,31 @@ def _coordinates(
     return coordinates, coordinates.unconstrain(parameters)
 
 
-def _curvature(function: Any, at: Float[Array, " d"]) -> tuple[Array, Array]:
-    """Gradient and negative second derivatives, some columns at a time."""
-    slope = jax.grad(function)
-
-    def column(one: Float[Array, " d"]) -> Float[Array, " d"]:
-        return -jax.jvp(slope, (at,), (one,))[1]
-
-    columns = lax.map(column, jnp.eye(at.size), batch_size=min(_COLUMNS_AT_A_TIME, at.size))
-    return slope(at), columns
-
-
 @Program
-def _of_rows(
-    block: AbstractBlock, coordinates: AbstractCoordinates, at: Float[Array, " d"], rows: RowBlock
-) -> tuple[Array, Array]:
+def _curvature(
+    block: AbstractBlock,
+    prior: Any,
+    coordinates: AbstractCoordinates,
+    at: Float[Array, " d"],
+    rows: RowBlock,
+    share: Float[Array, ""],
+) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    """Gradient and negative second derivatives of rows and a share of the prior."""
+
     def value(z: Float[Array, " d"]) -> Float[Array, ""]:
-        return marginal_log_density(block, coordinates.constrain(z)[0].moments(), rows)
+        parameters = coordinates.constrain(z)[0]
+        of_rows = marginal_log_density(block, parameters.moments(), rows)
+        return of_rows + share * prior.log_kernel(parameters)
 
-    return _curvature(value, at)
+    def column(one: Float[Array, " d"]) -> tuple[Array, Array]:
+        return jax.jvp(jax.grad(value), (at,), (one,))
 
-
-@Program
-def _of_prior(
-    prior: Any, coordinates: AbstractCoordinates, at: Float[Array, " d"]
-) -> tuple[Array, Array]:
-    return _curvature(lambda z: prior.log_kernel(coordinates.constrain(z)[0]), at)
+    d = at.size
+    # Columns that are left over would be compiled anew.
+    together = min(_COLUMNS_AT_A_TIME, d)
+    wanted = jnp.eye(-(-d // together) * together, d)
+    gradients, columns = lax.map(column, wanted, batch_size=together)
+    return gradients[0], -columns[:d]
 
 
 @Program

@@ -183,4 +183,5 @@ def _moments(posterior: Any) -> Any:
 def _has_other_weights(block: AbstractBlock, rows: RowBlock) -> bool:
     packed = constant(np.moveaxis(np.asarray(rows.packed), 1, 0))
     weight = block.once(Rows(packed[:-1], packed[-1]))
-    return not bool(np.isin(weight, (0.0, 1.0)).all())
+    # That of a group is one up to rounding.
+    return not np.allclose(weight, np.round(weight).clip(0, 1), rtol=0, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from clusterwise.core.errors import DataError
 from clusterwise.core.runtime import double_precision
 from clusterwise.engines.information import Information, constrained
 from clusterwise.engines.relabelling import reorder
-from clusterwise.inference.estimates import Estimates
+from clusterwise.inference.estimates import NOT_IDENTIFIED, STICK, Estimates
 
 _STEP = 1e-4
 _UNIDENTIFIED = 1e-7
@@ -35,8 +36,8 @@ class StandardErrors:
     ----------
     table
         Of all that `Fit.summary` shows: one row a component.
-    weights, coefficients, dispersion, means
-        As those of the fit.
+    weights, gates, coefficients, dispersion, means
+        As those of the fit. Gates are relative to component 0, whose own are known.
     covariance
         Covariances between all entries of `table`, (quantity, component) by the same.
     notes
@@ -45,6 +46,7 @@ class StandardErrors:
 
     table: pd.DataFrame
     weights: pd.Series
+    gates: pd.DataFrame
     coefficients: pd.DataFrame
     dispersion: pd.DataFrame
     means: pd.DataFrame
@@ -64,10 +66,12 @@ def estimate_frames(estimates: Estimates) -> dict[str, pd.DataFrame]:
     """What has an error: the table of the summary, and the estimates by kind, as frames."""
     coefficients = estimates.coefficients()
     gone = [column for column in coefficients.columns if _term(column) in _lost(estimates, column)]
-    table = estimates.table(None)
+    table, gates, gate = estimates.table(None), estimates.gates(), estimates.layout.gate
+    unknown = [c for c in table.columns if c == STICK or str(c).endswith(NOT_IDENTIFIED)]
     return {
-        "table": table.loc[:, [not str(c).endswith("(not identified)") for c in table.columns]],
+        "table": table.drop(columns=unknown),
         "weights": pd.DataFrame({"weight": estimates.values.weights}, index=estimates.components),
+        "gates": gates if gate is None else gates.iloc[:, list(gate.kept_terms)],
         "coefficients": coefficients.drop(columns=gone),
         "dispersion": estimates.dispersion(),
         "means": estimates.means(),
@@ -85,7 +89,12 @@ def beside(table: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
 
 
 @double_precision
-def standard_errors(layout: Layout, order: np.ndarray, information: Information) -> StandardErrors:
+def standard_errors(
+    layout: Layout,
+    order: np.ndarray,
+    information: Information,
+    averaged: Callable[[Any], Any],
+) -> StandardErrors:
     """Standard errors by the delta method.
 
     Parameters
@@ -96,6 +105,9 @@ def standard_errors(layout: Layout, order: np.ndarray, information: Information)
         (k,): the engine's number of each component.
     information
         At the estimates.
+    averaged
+        Fills in the weights of parameters, which lead with their number, where these are averages
+        over rows.
 
     Raises
     ------
@@ -105,7 +117,8 @@ def standard_errors(layout: Layout, order: np.ndarray, information: Information)
     """
     d = information.at.size
     steps = _STEP * np.concatenate([np.zeros((1, d)), np.eye(d), -np.eye(d)])
-    points = jax.tree.map(np.asarray, constrained(information.coordinates, information.at + steps))
+    points = averaged(constrained(information.coordinates, information.at + steps))
+    points = jax.tree.map(np.asarray, points)
     frames = [_frames(layout, order, points, i) for i in range(2 * d + 1)]
     flat = np.array([_flat(one) for one in frames])
     jacobian = (flat[1 : d + 1] - flat[d + 1 :]).T / (2 * _STEP)
@@ -125,6 +138,7 @@ def standard_errors(layout: Layout, order: np.ndarray, information: Information)
     return StandardErrors(
         found["table"],
         found["weights"]["weight"],
+        found["gates"],
         found["coefficients"],
         found["dispersion"],
         found["means"],

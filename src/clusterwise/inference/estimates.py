@@ -10,6 +10,11 @@ import pandas as pd
 from clusterwise.assembly.layout import Layout
 from clusterwise.assembly.units import Values
 
+NOT_IDENTIFIED = " (not identified)"
+"""Behind the name of a term of which the data say nothing."""
+STICK = "stick"
+"""Column of each component's place in the order of sticks."""
+
 
 class Estimates(NamedTuple):
     """Parameters in data units, and the names that they go by."""
@@ -43,7 +48,7 @@ class Estimates(NamedTuple):
             return pd.DataFrame(index=self.components)
         index: pd.Index = self.components
         if self.values.sticks is not None:
-            names = ["component", "stick"]
+            names = ["component", STICK]
             index = pd.MultiIndex.from_arrays([self.components, self.values.sticks], names=names)
         return pd.DataFrame(values, index=index, columns=pd.Index(gate.terms))
 
@@ -130,11 +135,11 @@ class Estimates(NamedTuple):
         for j, term in enumerate(() if gate is None else gate.terms):
             assert gate is not None and self.values.gates is not None
             known = j in gate.kept_terms
-            columns[f"gate: {term}{'' if known else ' (not identified)'}"] = self.values.gates[:, j]
+            columns[f"gate: {term}{'' if known else NOT_IDENTIFIED}"] = self.values.gates[:, j]
             if spread is not None and known and spread.gates is not None:
                 columns[f"gate: {term} (sd)"] = spread.gates[:, j]
         if self.values.sticks is not None:
-            columns["stick"] = self.values.sticks
+            columns[STICK] = self.values.sticks
         unidentified = self.not_identified()
         for name, i in self.layout.responses:
             prefix = "" if len(self.layout.responses) == 1 else f"{name}: "
@@ -145,7 +150,7 @@ class Estimates(NamedTuple):
                 for j, term in enumerate(part.terms):
                     label = f"{lead}{term}"
                     if (name, term) in unidentified:
-                        columns[f"{label} (not identified)"] = values.coefficients[:, j, m]
+                        columns[f"{label}{NOT_IDENTIFIED}"] = values.coefficients[:, j, m]
                         continue
                     columns[label] = values.coefficients[:, j, m]
                     if spread is not None:

@@ -29,7 +29,7 @@ from clusterwise.record import FitRecord
 from clusterwise.selection.criteria import POINT
 from clusterwise.selection.splitting import own_starts, splits
 from clusterwise.sources.source import Source
-from clusterwise.weights.specification import DirichletProcess, PitmanYor, resolve_weights
+from clusterwise.weights.specification import resolve_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +104,10 @@ def likelihood_ratio_test(
 
     The likelihood ratio has no chi-squared distribution here, since clusters that are too many
     are not identified. So it is compared with those of data sets that are simulated from the fit
-    of fewer clusters, with regressors, offsets and trials as they are. Each is fitted from the
-    parameters it was simulated from, and with more clusters from splits of that fit and some
-    other starts; the data are fitted with more clusters from starts of the same kinds, as many.
+    of fewer clusters, with regressors, offsets, trials and groups as they are. Each is fitted
+    from the parameters it was simulated from, and with more clusters from splits of that fit and
+    some other starts; the data are fitted with more clusters from starts of the same kinds, as
+    many.
 
     Parameters
     ----------
@@ -133,9 +134,9 @@ def likelihood_ratio_test(
     Raises
     ------
     OptionError
-        Where the numbers, engine, weights or groups do not go with a test, or rows that are
-        drawn could not be like those of the data: with missing values or a sample weight, or a
-        response that is computed.
+        Where the numbers, engine or weights do not go with a test, or rows that are drawn could
+        not be like those of the data: with missing values or a sample weight, or a response that
+        is computed.
     DataError, FormulaError
         As for `Model.fit`.
 
@@ -158,22 +159,21 @@ def likelihood_ratio_test(
     few, many = _numbers(n_components)
     _check_replicates(n_replicates)
     chosen = _resolve(engine)
-    if isinstance(resolve_weights(model.weights, few), (DirichletProcess, PitmanYor)):
+    if resolve_weights(model.weights, few).truncated:
         raise OptionError(
             f"weights={model.weights!r} makes n_components a truncation, not a number of clusters; "
             "test with weights='dirichlet'."
         )
-    if model.groups is not None:
-        raise OptionError("The test does not draw whole groups yet; leave groups at None.")
     of_null, of_alternative, *each = as_generator(random_state).spawn(2 + int(n_replicates))
     smaller, larger = (replace(model, n_components=k) for k in (few, many))
     thorough = replace(chosen, n_init=max(chosen.n_init, N_INIT))
     record, problem, _ = infer(smaller, data, thorough, of_null)
     null = Fit(smaller, record)
+    instead = "compare numbers of clusters by cw.select"
+    draw = simulator(null, data, problem.source, "likelihood_ratio_test", instead)
     found, wider, _ = infer(
         larger, data, chosen, of_alternative, starts=_more(record.scored(), of_alternative)
     )
-    draw = simulator(null, data, problem.source, "likelihood_ratio_test")
     with progress_reporter(progress) as report:
         done = 0
 
