@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from clusterwise.covariates.poisson import PoissonCovariates
     from clusterwise.engines.optimisers import EM, SVI, VI, MemoizedVI
     from clusterwise.engines.samplers import NUTS, Gibbs
-    from clusterwise.estimators import ClusterwiseRegressor
+    from clusterwise.estimators.classifier import ClusterwiseClassifier
+    from clusterwise.estimators.regressor import ClusterwiseRegressor
     from clusterwise.fit import Fit
     from clusterwise.interop.mixture import MixtureOfRegressions
     from clusterwise.io import load
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         NormalInverseGamma,
         NormalInverseWishart,
     )
-    from clusterwise.regression.structure import Hierarchical, Horseshoe
+    from clusterwise.regression.structure import Hierarchical, Horseshoe, Ridge
     from clusterwise.responses.binomial import Bernoulli, Binomial
     from clusterwise.responses.categorical import Categorical
     from clusterwise.responses.gamma import GammaResponse
@@ -71,6 +72,7 @@ __all__ = [
     "Binomial",
     "Categorical",
     "CategoricalCovariates",
+    "ClusterwiseClassifier",
     "ClusterwiseError",
     "ClusterwiseRegressor",
     "ClusterwiseWarning",
@@ -104,6 +106,7 @@ __all__ = [
     "PitmanYor",
     "Poisson",
     "PoissonCovariates",
+    "Ridge",
     "Selection",
     "StudentT",
     "StudentTCovariates",
@@ -125,13 +128,14 @@ _HOMES = {
     "covariates.poisson": "PoissonCovariates",
     "engines.optimisers": "EM SVI VI MemoizedVI",
     "engines.samplers": "Gibbs NUTS",
-    "estimators": "ClusterwiseRegressor",
+    "estimators.classifier": "ClusterwiseClassifier",
+    "estimators.regressor": "ClusterwiseRegressor",
     "fit": "Fit",
     "interop.mixture": "MixtureOfRegressions",
     "io": "load",
     "model": "Model",
     "posteriors.specification": "Gamma Normal NormalInverseGamma NormalInverseWishart",
-    "regression.structure": "Hierarchical Horseshoe",
+    "regression.structure": "Hierarchical Horseshoe Ridge",
     "responses.binomial": "Bernoulli Binomial",
     "responses.categorical": "Categorical",
     "responses.gamma": "GammaResponse",
@@ -147,9 +151,6 @@ _HOMES = {
     "weights.gated": "Gated LogitStickBreaking",
     "weights.specification": "Dirichlet DirichletProcess KnownWeights PitmanYor",
 }
-_LATER = {
-    "ClusterwiseClassifier": "a Bernoulli or categorical response",
-}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
@@ -158,8 +159,6 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"clusterwise.{_HOME_OF[name]}"), name)
         globals()[name] = value
         return value
-    if name in _LATER:
-        raise AttributeError(f"clusterwise.{name} is not in this version: it needs {_LATER[name]}.")
     raise AttributeError(f"module 'clusterwise' has no attribute {name!r}")
 
 

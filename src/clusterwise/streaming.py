@@ -115,9 +115,12 @@ def stream_more(
         total_weight=total,
         log_likelihood=np.nan,
         # The bound holds for memberships that are not the best any more, too.
+        # Where it is taken at expansions of the likelihood, those of earlier rows are stale.
         objective=float(update.bound)
         + stream.entropy
-        - total * float(record.layout.log_scales(np.zeros((1, record.layout.n_columns)))[0]),
+        - total * float(record.layout.log_scales(np.zeros((1, record.layout.n_columns)))[0])
+        if record.block.exact
+        else np.nan,
         entropy=stream.entropy,
         n_iter=record.n_iter + 1,
         notes=(*(note for note in record.notes if note != _STREAMED), _STREAMED),

@@ -347,9 +347,3 @@ def test_scikit_learn_is_imported_when_it_is_needed():
         "cw.ClusterwiseRegressor; assert 'sklearn' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_there_is_no_classifier_yet():
-    assert not hasattr(cw, "ClusterwiseClassifier")
-    with pytest.raises(AttributeError, match="categorical response"):
-        _ = cw.ClusterwiseClassifier

@@ -12,7 +12,7 @@ from scipy import integrate, stats
 from clusterwise.core.random import random_key
 from clusterwise.posteriors.coefficients import Coefficients
 from clusterwise.posteriors.scales import HalfCauchyFactor
-from clusterwise.regression.structure import Draft, Hierarchical, Horseshoe
+from clusterwise.regression.structure import Draft, Hierarchical, Horseshoe, Ridge
 
 K, D = 3, 3
 WIDTH = 0.7
@@ -28,6 +28,7 @@ def prior_of(kind):
         precision=np.diag(SPREAD**-2),
         shared=(),
         known=(),
+        constants=(2,),
         own=(0, 1),
         intercepts=(0,),
         terms=("Intercept", "x"),
@@ -37,25 +38,38 @@ def prior_of(kind):
     return kind.prior(draft)
 
 
-PRIORS = {"hierarchical": Hierarchical(WIDTH), "horseshoe": Horseshoe(WIDTH)}
+PRIORS = {
+    "hierarchical": Hierarchical(WIDTH),
+    "with dispersion": Hierarchical(WIDTH, dispersion=True),
+    "ridge": Ridge(WIDTH),
+    "ridge of both": Ridge(WIDTH, intercepts=True),
+    "horseshoe": Horseshoe(WIDTH),
+}
+WIDTHS = {"horseshoe": [1.0, WIDTH]}
+"""Of the first entry of each factor, where they are not one of WIDTH."""
 
 
 def log_density(name, values, logs):
     """SciPy's, of coefficients and of the logarithms of precisions."""
     deviations = [np.exp(-np.asarray(own) / 2) for own in logs]
     # The derivative of a deviation by the logarithm of a precision is half of it.
-    total = stats.norm.logpdf(values[:, 2], MEAN[2], SPREAD[2]).sum()
-    if name == "hierarchical":
-        (tau,) = deviations
-        total += (stats.halfcauchy.logpdf(tau, scale=WIDTH) + np.log(tau / 2)).sum()
+    total = sum(
+        (stats.halfcauchy.logpdf(own, scale=width) + np.log(own / 2)).sum()
+        for own, width in zip(deviations, WIDTHS.get(name, [WIDTH]), strict=True)
+    )
+    pooled = {"hierarchical": [0, 1], "with dispersion": [0, 1, 2]}.get(name, [])
+    if pooled:
         mu = values[0, 3:]
-        total += stats.norm.logpdf(mu, MEAN[:2], SPREAD[:2]).sum()
-        return total + stats.norm.logpdf(values[:, :2], mu, tau[0]).sum()
-    local, common = deviations
-    total += (stats.halfcauchy.logpdf(local) + np.log(local / 2)).sum()
-    total += (stats.halfcauchy.logpdf(common, scale=WIDTH) + np.log(common / 2)).sum()
-    total += stats.norm.logpdf(values[:, 0], MEAN[0], SPREAD[0]).sum()
-    return total + stats.norm.logpdf(values[:, 1], 0, (local * common)[:, 0]).sum()
+        total += stats.norm.logpdf(mu, MEAN[pooled], SPREAD[pooled]).sum()
+        total += stats.norm.logpdf(values[:, pooled], mu, deviations[0][0]).sum()
+    shrunk = {
+        "ridge": {1: deviations[0][:, 0]},
+        "ridge of both": {0: deviations[0][:, -1], 1: deviations[0][:, 0]},
+        "horseshoe": {1: (deviations[0] * deviations[-1])[:, 0]},
+    }.get(name, {})
+    total += sum(stats.norm.logpdf(values[:, i], 0, own).sum() for i, own in shrunk.items())
+    rest = [i for i in range(D) if i not in (*pooled, *shrunk)]
+    return total + stats.norm.logpdf(values[:, rest], MEAN[rest], SPREAD[rest]).sum()
 
 
 @pytest.fixture(params=PRIORS)
@@ -113,14 +127,15 @@ def test_prior_density_is_scipys(name):
 def test_prior_draws_are_half_cauchy_and_normal_about_them(name):
     drawn = points(prior_of(PRIORS[name]), 4000)
     logs = [np.asarray(own) for own in drawn.log_precisions]
-    widths = [WIDTH] if name == "hierarchical" else [1.0, WIDTH]
-    for own, width in zip(logs, widths, strict=True):
-        flat = np.exp(-own / 2).reshape(len(own), -1)[:, 0]
-        assert stats.kstest(flat, stats.halfcauchy(scale=width).cdf).pvalue > 1e-3
+    for own, width in zip(logs, WIDTHS.get(name, [WIDTH]), strict=True):
+        for flat in np.exp(-own / 2).reshape(len(own), -1).T:
+            assert stats.kstest(flat, stats.halfcauchy(scale=width).cdf).pvalue > 1e-4
     values = np.asarray(drawn.values)
-    deviation = np.exp(-sum(own for own in logs) / 2)
-    centre = values[:, :1, 4] if name == "hierarchical" else 0.0
-    standard = (values[:, :, 1] - centre) / deviation[..., -1]
+    pooled = name in ("hierarchical", "with dispersion")
+    # Of the slope, which comes second among what is pooled and first among what is shrunk.
+    deviation = np.exp(-sum(own[:, :, int(pooled)] for own in logs) / 2)
+    centre = values[:, :1, 4] if pooled else 0.0
+    standard = (values[:, :, 1] - centre) / deviation
     assert stats.kstest(standard[:, 1], "norm").pvalue > 1e-3
 
 

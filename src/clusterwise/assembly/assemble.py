@@ -136,7 +136,7 @@ def count_parameters(spec: Specification, prepared: Prepared) -> int:
     gate = prepared.layout.gate
     total = spec.weights.n_parameters(k) * (1 if gate is None else len(gate.regressors))
     for part in prepared.layout.parts:
-        own = part.form.n_predictors(len(part.responses))
+        own = part.form.n_identified(len(part.responses))
         groups = [max(one, default=0) + 1 for _, one in part.structure.shared]
         total += own * (k * (len(part.regressors) - len(groups)) + sum(groups))
         total += part.form.n_dispersion(k, len(part.responses))

@@ -31,7 +31,7 @@ from clusterwise.regression.prior import (
     ResponseSample,
     linear_prior,
 )
-from clusterwise.regression.structure import INDEPENDENT, AbstractCoefficients
+from clusterwise.regression.structure import AbstractCoefficients
 from clusterwise.responses.generalised import AbstractGeneralised
 from clusterwise.sources.source import Source
 from clusterwise.weights.mixing import MixingWeights
@@ -60,8 +60,10 @@ class Specification(NamedTuple):
     @property
     def coefficients(self) -> tuple[AbstractCoefficients, ...]:
         """How each part's coefficients go together, in the same order."""
-        of_densities = [INDEPENDENT] * len(self.densities)
-        return (*(response.coefficients for response in self.responses), *of_densities)
+        return (
+            *(response.coefficients for response in self.responses),
+            *(density.pooling for density in self.densities),
+        )
 
     @property
     def learned(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from clusterwise.assembly.layout import ResponseSpec
 from clusterwise.core.errors import OptionError
 from clusterwise.core.runtime import double_precision
+from clusterwise.covariates.density import AbstractDensity
 from clusterwise.frames.formula import parse
 from clusterwise.posteriors.places import component_kinds
 from clusterwise.regression.structure import (
@@ -64,13 +65,18 @@ def with_structure(
 
 
 def check_structure(
-    responses: Sequence[ResponseSpec], n_components: int, weights: AbstractWeights, *, flat: bool
+    responses: Sequence[ResponseSpec],
+    densities: Sequence[AbstractDensity],
+    n_components: int,
+    weights: AbstractWeights,
+    *,
+    flat: bool,
 ) -> None:
     """Refuse what contradicts how coefficients go together.
 
     Parameters
     ----------
-    responses, n_components, weights
+    responses, densities, n_components, weights
         As resolved.
     flat
         Whether the prior is flat.
@@ -80,13 +86,13 @@ def check_structure(
     OptionError
         Where there is a contradiction.
     """
-    for response in responses:
-        pooling = response.coefficients
+    for pooling in (*(r.coefficients for r in responses), *(d.pooling for d in densities)):
         if flat and not isinstance(pooling, Independent):
             raise OptionError(
                 f"coefficients={pooling.name!r} is a prior, and prior='flat' is none; use "
                 "prior='default', or leave coefficients out."
             )
+    for response in responses:
         kinds = component_kinds(n_components, [groups for _, groups in response.shared])
         if kinds is not None and _has_order(weights, n_components):
             raise OptionError(

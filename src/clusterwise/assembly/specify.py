@@ -68,7 +68,7 @@ def specify(
         )
     priors, flat = _priors(prior, responses, densities)
     resolved = resolve_weights(weights, n_components)
-    check_structure(responses, n_components, resolved, flat=flat)
+    check_structure(responses, densities, n_components, resolved, flat=flat)
     return Specification(
         n_components,
         responses,

@@ -16,7 +16,12 @@ from clusterwise.core.product import (
 )
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
-from clusterwise.regression.structure import PLAIN, Structure
+from clusterwise.regression.structure import (
+    INDEPENDENT,
+    PLAIN,
+    AbstractCoefficients,
+    Structure,
+)
 from clusterwise.responses.generalised import AbstractGeneralised
 
 
@@ -45,6 +50,11 @@ class AbstractDensity(ABC):
         return False
 
     @property
+    def pooling(self) -> AbstractCoefficients:
+        """How clusters' parameters go together."""
+        return INDEPENDENT
+
+    @property
     def family(self) -> AbstractGeneralised | None:
         """The family of responses that it is of, with no regressor but the constant."""
         return None
@@ -67,6 +77,10 @@ class AbstractDensity(ABC):
     @abstractmethod
     def n_predictors(self, n_responses: int) -> int:
         """Means of each cluster."""
+
+    def n_identified(self, n_responses: int) -> int:
+        """As for a family of responses."""
+        return self.n_predictors(n_responses)
 
     @abstractmethod
     def n_dispersion(self, n_components: int, n_columns: int) -> int:

@@ -14,7 +14,15 @@ from clusterwise.core.product import AbstractQuadraticBlock, AbstractSitedBlock
 from clusterwise.covariates.density import AbstractColumnDensity, AbstractDensity
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
-from clusterwise.regression.structure import PLAIN, Structure
+from clusterwise.regression.structure import (
+    PLAIN,
+    AbstractCoefficients,
+    Hierarchical,
+    Independent,
+    Structure,
+    resolve_coefficients,
+)
+from clusterwise.responses.family import AbstractFamily
 from clusterwise.responses.generalised import AbstractGeneralised
 from clusterwise.responses.registry import resolve_family
 from clusterwise.responses.student import StudentT
@@ -62,7 +70,8 @@ class AbstractFamilyDensity(AbstractColumnDensity):
 
     def parameters(self, values: Any, shift: float, scale: float) -> dict[str, np.ndarray]:
         whole = np.asarray(values.values)
-        found = self.family.dispersion(whole[..., 1:], scale)
+        # Behind them may stand the means that they are pooled about.
+        found = self.family.dispersion(whole[..., 1 : 1 + self.family.n_constants(1)], scale)
         return {self.first: whole[..., 0] * scale + shift, **found}
 
     def distribution(self, parameters: Mapping[str, np.ndarray]) -> Any:
@@ -82,19 +91,27 @@ class FamilyCovariates(AbstractFamilyDensity):
     of
         A family of one linear predictor and without trials, by name or configured: "gamma",
         "negative_binomial", "zero_inflated_poisson", "student_t". The intercept is on its scale.
+        "gaussian", too, where parameters are pooled.
+    coefficients
+        "independent"; or "hierarchical", where for each column the clusters' intercepts are normal
+        about a mean, and both it and the standard deviation are learned, and likewise their
+        dispersions, as the logarithm of sigma; or `Hierarchical` to set its scale.
 
     Examples
     --------
     >>> import clusterwise as cw
     >>> cw.FamilyCovariates("income", cw.GammaResponse()).parameter_names
     ('intercept', 'shape')
+    >>> cw.FamilyCovariates("x1 + x2", "gaussian", "hierarchical").parameter_names
+    ('intercept', 'sigma')
     """
 
     formula: str
     of: Any
+    coefficients: str | AbstractCoefficients = "independent"
 
     def __post_init__(self) -> None:
-        family = resolve_family(self.of)
+        family = self._resolved()
         odd = not isinstance(family, AbstractGeneralised) or family.takes_trials
         if odd or family.categorical:
             raise OptionError(
@@ -102,10 +119,25 @@ class FamilyCovariates(AbstractFamilyDensity):
                 "cw.BernoulliCovariates, cw.PoissonCovariates or cw.CategoricalCovariates, or a "
                 "family such as 'gamma' or 'negative_binomial'."
             )
+        if not isinstance(self.pooling, (Independent, Hierarchical)):
+            raise OptionError(
+                f"FamilyCovariates(coefficients={self.coefficients!r}): a density has no slopes to "
+                "shrink; use 'independent', 'hierarchical' or cw.Hierarchical(...)."
+            )
+
+    def _resolved(self) -> AbstractFamily:
+        family = resolve_family(self.of)
+        return family if isinstance(self.pooling, Independent) else family.structured()
+
+    @property
+    def pooling(self) -> AbstractCoefficients:
+        if self.coefficients == Hierarchical.name:
+            return Hierarchical(dispersion=True)
+        return resolve_coefficients(self.coefficients)
 
     @property
     def family(self) -> AbstractGeneralised:
-        family = resolve_family(self.of)
+        family = self._resolved()
         assert isinstance(family, AbstractGeneralised)
         return family
 

@@ -150,10 +150,13 @@ class NormalPredictive(AbstractPredictive):
     def response(self, rows: np.ndarray, part: int) -> AbstractMixture:
         """A mixture of normals over the clusters of all draws."""
         scores = self.mixture.scores(rows, self.reader.blocks(response=False))
-        log_weights = scores - log_sum_exp(scores)[..., None] - np.log(self.mixture.n_draws)
+        # Averaged are the densities with and without the response, so that draws under which the
+        # covariates are likelier count for more.
+        flat = scores.reshape(len(rows), -1)
+        log_weights = flat - log_sum_exp(flat)[:, None]
         linear = self._parameters.parts[part + 1]
         if isinstance(linear, Coefficients):
-            return self._of_family(rows, part, linear, log_weights.reshape(len(rows), -1))
+            return self._of_family(rows, part, linear, log_weights)
         means, uncertain = self.mixture.regression(
             rows,
             self.reader.blocks(response=False),
@@ -165,7 +168,7 @@ class NormalPredictive(AbstractPredictive):
         return _in_data_units(
             self.reader,
             part,
-            log_weights.reshape(len(rows), -1),
+            log_weights,
             means.reshape(len(rows), -1),
             np.sqrt(variance).reshape(-1, m),
             np.full(m, np.inf),

@@ -2,9 +2,9 @@
 
 Contrasts of the coefficients, each of them minus its mean over clusters or minus zero, are normal
 about zero. The precision of a contrast is a product of factors, each for one contrast or for many:
-one for each term pools the clusters' coefficients of it, one for each coefficient times one for
-each cluster is the horseshoe (Carvalho, Polson and Scott 2010, Biometrika 97). The square root of
-the inverse of a factor is half-Cauchy (Gelman 2006, Bayesian Analysis 1).
+one for each term pools the clusters' coefficients of it, one for each cluster is a ridge, and that
+times one for each coefficient the horseshoe (Carvalho, Polson and Scott 2010, Biometrika 97). The
+square root of the inverse of a factor is half-Cauchy (Gelman 2006, Bayesian Analysis 1).
 
 Under a half-Cauchy prior of width a the density of a precision w is proportional to
 w^(-1/2) / (w + a^-2), a gamma mixture of gammas (Wand, Ormerod, Padoan and Frühwirth 2011, Bayesian
@@ -50,12 +50,15 @@ class Contrasts:
         Number d of coefficients of a cluster, their means included.
     places
         Of the coefficients.
+    columns
+        For each factor of the precisions which of its columns every contrast has.
     centres
         Of their means; none: they are compared with zero.
     """
 
     size: int
     places: tuple[int, ...]
+    columns: tuple[tuple[int, ...], ...] = ()
     centres: tuple[int, ...] = ()
 
     @cached_property
@@ -73,6 +76,15 @@ class Contrasts:
     def precision(self, each: Any) -> Any:
         """Precision (k, d, d) of the coefficients, from that of each contrast (k, t)."""
         return self.matrix.T @ (each[:, :, None] * self.matrix)
+
+    def spread_out(self, values: Array, i: int) -> Float[Array, "... t"]:
+        """Values of the i-th factor's columns, for every contrast."""
+        return values[..., np.asarray(self.columns[i])]
+
+    def summed(self, values: Float[Array, "k t"], i: int, shape: tuple[int, int]) -> Array:
+        """Sums over the contrasts, and clusters, that an entry of the i-th factor is of."""
+        found = values @ (np.asarray(self.columns[i])[:, None] == np.arange(shape[1]))
+        return found.sum(axis=0, keepdims=True) if shape[0] == 1 else found
 
 
 class HalfCauchyFactor(NamedTuple):
@@ -151,7 +163,7 @@ class ScalePrior(eqx.Module):
     base: NormalCoefficients
     """Without what ties the contrasts; they are zero at its mean."""
     factors: tuple[HalfCauchyFactor, ...]
-    """Widths that broadcast to (k, t)."""
+    """Widths (k, g), or (1, g) where clusters have them in common."""
     contrasts: Contrasts = eqx.field(static=True)
 
     @property
@@ -159,27 +171,32 @@ class ScalePrior(eqx.Module):
         """As for the coefficients."""
         return self.base.component_kinds
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.base.mean.shape[0], len(self.contrasts.places)
+
+    def spread_out(self, values: Precisions) -> list[Array]:
+        """Entries of every factor that contrasts (k, t) have."""
+        return [self.contrasts.spread_out(own, i) for i, own in enumerate(values)]
+
     def _each(self, precisions: Precisions) -> Float[Array, "k t"]:
         """Precision of each contrast."""
-        shape = (self.base.mean.shape[0], len(self.contrasts.places))
-        return jnp.broadcast_to(prod(precisions), shape)
+        return jnp.broadcast_to(prod(self.spread_out(precisions)), self._shape)
 
     def given(self, precisions: Precisions) -> NormalCoefficients:
         """The coefficients' distribution given the precisions."""
         return self.base.tightened(self.contrasts.precision(self._each(precisions)))
 
-    def _others(self, precisions: list[Array], i: int) -> Any:
-        """Product of all factors but one."""
-        return prod(precisions[:i] + precisions[i + 1 :], start=jnp.ones(()))
-
     def _gamma(
         self, squares: Float[Array, "k t"], precisions: list[Array], i: int, rate: Array
     ) -> GammaFactor:
         """A factor's gamma distribution given all else, `rate` that of its prior."""
-        width = self.factors[i].width
-        weighted = _summed(self._others(precisions, i) * squares, width.shape)
-        count = squares.size / width.size
-        return GammaFactor(jnp.full(width.shape, (1 + count) / 2), rate + weighted / 2)
+        shape = self.factors[i].width.shape
+        others = self.spread_out(tuple(precisions))
+        others[i] = jnp.ones(self._shape)
+        weighted = self.contrasts.summed(prod(others) * squares, i, shape)
+        count = self.contrasts.summed(jnp.ones(self._shape), i, shape)
+        return GammaFactor((1 + count) / 2, rate + weighted / 2)
 
     def completed(self, normal: NormalCoefficients, precisions: Precisions) -> ScaledCoefficients:
         """The posterior with these coefficients, the factors being updated in turn."""
@@ -236,8 +253,7 @@ class ScalePrior(eqx.Module):
 
     def unnormalised_log_prob(self, parameters: Coefficients) -> Float[Array, ""]:
         """The same up to a constant, without a factorisation."""
-        shape = (self.base.mean.shape[0], len(self.contrasts.places))
-        logs = jnp.broadcast_to(sum(parameters.log_precisions), shape)
+        logs = jnp.broadcast_to(sum(self.spread_out(parameters.log_precisions)), self._shape)
         squares = self.contrasts.squares(parameters.moments())
         tied = 0.5 * jnp.sum(logs - jnp.exp(logs) * squares)
         return self.base.log_kernel(parameters) + tied + self._log_factors(parameters)
@@ -303,9 +319,9 @@ class ScaledCoefficients(AbstractPosterior):
         means = self._means()
         total = self.normal.kl(prior.given(means))
         # The log determinant is taken in expectation, not at the expected precisions.
+        logs = tuple(jnp.log(own.mean) - own.mean_log for own in self.factors)
         shape = (self.normal.mean.shape[0], len(prior.contrasts.places))
-        logs = sum(jnp.log(own.mean) - own.mean_log for own in self.factors)
-        total += 0.5 * jnp.sum(jnp.broadcast_to(logs, shape))
+        total += 0.5 * jnp.sum(jnp.broadcast_to(sum(prior.spread_out(logs)), shape))
         pairs = zip(self.factors, prior.factors, strict=True)
         return total + sum(own.divergence(other) for own, other in pairs)
 
@@ -348,11 +364,3 @@ class ScaledCoordinates(AbstractCoordinates):
         pieces = [one.inverse(own).ravel() for one, own in pairs]
         rest = self._normal_at(logs).coordinates().unconstrain(parameters)
         return jnp.concatenate([*pieces, rest])
-
-
-def _summed(values: Float[Array, "k t"], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Sums over the axes that a factor is the same along."""
-    for axis, size in enumerate(shape):
-        if size == 1:
-            values = values.sum(axis=axis, keepdims=True)
-    return values

@@ -1,4 +1,4 @@
-"""How clusters' coefficients go together, as a user writes it: independent, pooled, or sparse."""
+"""How clusters' coefficients go together, as a user writes it: independent, pooled, shrunk."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Draft(NamedTuple):
 
     `mean` (k, d) and `precision` (d, d) are of each cluster's coefficients were they independent,
     `own` the places of its own coefficients of regressors, `terms` and `units` their names, and
-    by how much a coefficient of one is more on the data's scale. `explicit` says whether a user
-    gave their prior.
+    by how much a coefficient of one is more on the data's scale. `constants` are the places of
+    dispersions that are free and not shared. `explicit` says whether a user gave their prior.
     """
 
     what: str
@@ -35,6 +35,7 @@ class Draft(NamedTuple):
     precision: np.ndarray
     shared: Shared
     known: tuple[int, ...]
+    constants: tuple[int, ...]
     own: tuple[int, ...]
     intercepts: tuple[int, ...]
     terms: tuple[str, ...]
@@ -92,6 +93,9 @@ class Hierarchical(AbstractCoefficients):
     sd
         The standard deviations where they are known, on the data's own scale: a number, or one by
         term; None to learn them.
+    dispersion
+        Whether to pool dispersions, too, such as log sigma; then with standard deviations that are
+        learned.
 
     References
     ----------
@@ -107,6 +111,7 @@ class Hierarchical(AbstractCoefficients):
 
     scale: float = 1.0
     sd: float | Mapping[str, float] | None = None
+    dispersion: bool = False
     name: ClassVar[str] = "hierarchical"
 
     def __post_init__(self) -> None:
@@ -114,13 +119,18 @@ class Hierarchical(AbstractCoefficients):
         if self.sd is not None:
             given = list(self.sd.values()) if isinstance(self.sd, Mapping) else self.sd
             check_positive("Hierarchical", sd=given)
+            if self.dispersion:
+                raise OptionError(
+                    "Hierarchical(sd=..., dispersion=True): known standard deviations are of "
+                    "coefficients; leave sd or dispersion out."
+                )
 
     @property
     def learned(self) -> bool:
         return self.sd is None
 
     def prior(self, draft: Draft) -> NormalCoefficients | ScalePrior:
-        own = draft.own
+        own = (*draft.own, *draft.constants) if self.dispersion else draft.own
         if not own:
             raise OptionError(
                 f"coefficients='hierarchical': {draft.what} has no coefficients that clusters do "
@@ -129,12 +139,12 @@ class Hierarchical(AbstractCoefficients):
         pooled = draft.places(tuple((place, ()) for place in own))
         base = NormalCoefficients.of_each(draft.mean, draft.precision, pooled).about_means(own)
         k, d = draft.mean.shape
-        contrasts = Contrasts(d + len(own), own, tuple(range(d, d + len(own))))
+        t = len(own)
+        contrasts = Contrasts(d + t, own, (tuple(range(t)),), tuple(range(d, d + t)))
         known = self.deviations(draft.terms, draft.units)
         if known is None:
-            width = HalfCauchyFactor(constant(np.full((1, len(own)), float(self.scale))))
-            return ScalePrior(base, (width,), contrasts)
-        each = np.broadcast_to(known**-2, (k, len(own)))
+            return ScalePrior(base, (_widths((1, t), self.scale),), contrasts)
+        each = np.broadcast_to(known**-2, (k, t))
         return base.tightened(contrasts.precision(constant(each)))
 
     def deviations(self, terms: tuple[str, ...], units: np.ndarray) -> np.ndarray | None:
@@ -151,6 +161,55 @@ class Hierarchical(AbstractCoefficients):
                 f"{', '.join(map(repr, self.sd))}."
             )
         return np.array([self.sd[term] for term in terms], float) / units
+
+
+@dataclass(frozen=True)
+class Ridge(AbstractCoefficients):
+    """Coefficients are shrunk to zero, in each cluster as much as its rows ask for.
+
+    For cluster k and term j, b_kj ~ N(0, t_k^2) with half-Cauchy t_k, which are learned. Regressors
+    are standardised, and t_k is in units of the response's standard deviation (one on the scale of
+    a link) over a regressor's.
+
+    Parameters
+    ----------
+    scale
+        Median of the prior of every t_k.
+    intercepts
+        Whether intercepts are shrunk, too, by standard deviations of their own; otherwise they
+        have their usual prior.
+
+    References
+    ----------
+    Hoerl and Kennard (1970), Technometrics 12; Gelman (2006), Bayesian Analysis 1; Shahbaba and
+    Neal (2009), Journal of Machine Learning Research 10, for clusters' own scales.
+
+    Examples
+    --------
+    >>> import clusterwise as cw
+    >>> cw.Model("y ~ x", coefficients=cw.Ridge(scale=0.5)).coefficients.scale
+    0.5
+    """
+
+    scale: float = 1.0
+    intercepts: bool = False
+    name: ClassVar[str] = "ridge"
+
+    def __post_init__(self) -> None:
+        check_positive("Ridge", scale=self.scale)
+
+    @property
+    def learned(self) -> bool:
+        return True
+
+    def prior(self, draft: Draft) -> ScalePrior:
+        slopes = _slopes(draft, self.name)
+        fixed = [place for place in draft.own if place in draft.intercepts]
+        places = (*slopes, *fixed) if self.intercepts else slopes
+        # Slopes have one scale in each cluster, intercepts another.
+        columns = tuple(int(place in draft.intercepts) for place in places)
+        k = len(draft.mean)
+        return _about_zero(draft, places, (columns,), (_widths((k, 1 + max(columns)), self.scale),))
 
 
 @dataclass(frozen=True)
@@ -191,39 +250,57 @@ class Horseshoe(AbstractCoefficients):
         return True
 
     def prior(self, draft: Draft) -> ScalePrior:
-        shrunk = tuple(place for place in draft.own if place not in draft.intercepts)
-        if not shrunk:
-            raise OptionError(
-                f"coefficients='horseshoe': {draft.what} has no slopes that clusters do not "
-                "share; leave coefficients out."
-            )
-        if draft.explicit:
-            raise OptionError(
-                f"coefficients='horseshoe' is a prior of the slopes of {draft.what}, and prior "
-                "names another; leave one of them out."
-            )
-        k, d = draft.mean.shape
-        at = list(shrunk)
-        mean, precision = draft.mean.copy(), draft.precision.copy()
-        mean[:, at] = 0.0
-        precision[at, :] = precision[:, at] = 0.0
-        # As if they had precision one, which is taken out again.
-        precision[at, at] = 1.0
-        contrasts = Contrasts(d, shrunk)
-        ones = constant(np.ones((k, len(shrunk))))
-        base = NormalCoefficients.of_each(mean, precision, draft.places())
-        return ScalePrior(
-            base.tightened(-contrasts.precision(ones)),
-            (
-                HalfCauchyFactor(ones),
-                HalfCauchyFactor(constant(np.full((k, 1), float(self.scale)))),
-            ),
-            contrasts,
+        slopes = _slopes(draft, self.name)
+        k, t = len(draft.mean), len(slopes)
+        return _about_zero(
+            draft,
+            slopes,
+            (tuple(range(t)), (0,) * t),
+            (_widths((k, t), 1.0), _widths((k, 1), self.scale)),
         )
 
 
+def _widths(shape: tuple[int, int], scale: float) -> HalfCauchyFactor:
+    return HalfCauchyFactor(constant(np.full(shape, float(scale))))
+
+
+def _slopes(draft: Draft, name: str) -> tuple[int, ...]:
+    """Places of clusters' own slopes, of which no prior is given elsewhere."""
+    slopes = tuple(place for place in draft.own if place not in draft.intercepts)
+    if not slopes:
+        raise OptionError(
+            f"coefficients={name!r}: {draft.what} has no slopes that clusters do not share; leave "
+            "coefficients out."
+        )
+    if draft.explicit:
+        raise OptionError(
+            f"coefficients={name!r} is a prior of the slopes of {draft.what}, and prior names "
+            "another; leave one of them out."
+        )
+    return slopes
+
+
+def _about_zero(
+    draft: Draft,
+    places: tuple[int, ...],
+    columns: tuple[tuple[int, ...], ...],
+    factors: tuple[HalfCauchyFactor, ...],
+) -> ScalePrior:
+    """The prior of coefficients at these places that are normal about zero."""
+    at = list(places)
+    mean, precision = draft.mean.copy(), draft.precision.copy()
+    mean[:, at] = 0.0
+    precision[at, :] = precision[:, at] = 0.0
+    # As if they had precision one, which is taken out again.
+    precision[at, at] = 1.0
+    contrasts = Contrasts(mean.shape[1], places, columns)
+    ones = constant(np.ones((len(mean), len(places))))
+    base = NormalCoefficients.of_each(mean, precision, draft.places())
+    return ScalePrior(base.tightened(-contrasts.precision(ones)), factors, contrasts)
+
+
 COEFFICIENTS: dict[str, type[AbstractCoefficients]] = {
-    kind.name: kind for kind in (Independent, Hierarchical, Horseshoe)
+    kind.name: kind for kind in (Independent, Hierarchical, Ridge, Horseshoe)
 }
 
 

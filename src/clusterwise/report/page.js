@@ -128,6 +128,7 @@
     probit: (p, trials) => [trials * 0.5 * erfc(-p[0] / Math.SQRT2)],
     zero_inflated: (p) => [Math.exp(p[0]) * logistic(-p[1])],
     multinomial: (p) => softmax([0, ...p]),
+    softmax,
     cumulative: (p) => {
       let threshold = 0;
       const below = [logistic(-p[0])];
@@ -229,13 +230,11 @@
 
   const drawsOf = (form) => (form.form || form.factor || form.coefficients || form.rate).shape[0];
 
-  // Probabilities of the components for each draw.
-  const probabilities = (forms, row, components) =>
+  // Log densities of a row, of every component for each draw.
+  const scores = (forms, row, components) =>
     Array.from({ length: drawsOf(forms[0]) }, (_, d) =>
-      softmax(
-        Array.from({ length: components }, (__, k) =>
-          forms.reduce((total, form) => total + scorers[form.kind](form, row, d, k), 0)
-        )
+      Array.from({ length: components }, (__, k) =>
+        forms.reduce((total, form) => total + scorers[form.kind](form, row, d, k), 0)
       )
     );
 
@@ -278,11 +277,16 @@
 
     predict(values) {
       const row = this.row(values);
-      const shares = probabilities(this.memberships, row, this.components);
+      const shares = scores(this.memberships, row, this.components).map(softmax);
       const clusters = Array.from({ length: this.components }, (_, k) =>
         shares.reduce((total, own) => total + own[k], 0) / shares.length
       );
-      const weights = probabilities(this.weights, row, this.components);
+      // Draws under which the row is likelier count for more.
+      const k = this.components;
+      const joint = softmax(scores(this.weights, row, k).flat());
+      const weights = Array.from({ length: joint.length / k }, (_, d) =>
+        joint.slice(d * k, (d + 1) * k)
+      );
       const responses = this.responses.map((response) => {
         const each = Array.from({ length: this.components }, () => null);
         const mean = [];
@@ -291,7 +295,7 @@
             const here = componentMean(response, row, d, k);
             each[k] = here.map((value, i) => (each[k] ? each[k][i] : 0) + value / weights.length);
             here.forEach((value, i) => {
-              mean[i] = (mean[i] || 0) + (weight * value) / weights.length;
+              mean[i] = (mean[i] || 0) + weight * value;
             });
           })
         );

@@ -65,6 +65,10 @@ class AbstractFamily(ABC):
     def prior(self, what: str, frame: LinearFrame, prior: Any, structure: Structure = PLAIN) -> Any:
         """Prior of the block, in standard units."""
 
+    def n_identified(self, n_responses: int) -> int:
+        """Number of linear predictors that rows can tell apart."""
+        return self.n_predictors(n_responses)
+
     @abstractmethod
     def n_predictors(self, n_responses: int) -> int:
         """Number of linear predictors with coefficients of the regressors."""

@@ -106,13 +106,15 @@ class AbstractGeneralised(AbstractFamily, AbstractLikelihood):
         common = {j for j, _ in structure.shared}
         own = [(i, j) for i in range(m) for j in range(p) if j not in common]
         names = structure.terms or tuple(map(str, range(p)))
+        known = tuple(m * p + i for i in self.known_constants(q))
         centre = np.concatenate([mean.ravel(), middle[m:]])
         draft = Draft(
             what,
             np.broadcast_to(centre, (frame.n_components, size)),
             whole,
             tuple(shared),
-            tuple(m * p + i for i in self.known_constants(q)),
+            known,
+            tuple(i for i in range(m * p, size) if i not in known and not self.shared_dispersion),
             tuple(i * p + j for i, j in own),
             tuple(i * p for i in range(m)) if frame.has_intercept else (),
             tuple(names[j] for _, j in own),

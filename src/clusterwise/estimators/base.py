@@ -1,43 +1,38 @@
-"""scikit-learn estimators over `Model`."""
+"""What scikit-learn estimators over `Model` share: data, fitting, memberships."""
 
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from clusterwise.assembly.specify import Prior
 from clusterwise.core.errors import OptionError
 from clusterwise.core.random import RandomState
-from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.registry import resolve_engine
 from clusterwise.fit import Fit
 from clusterwise.frames.formula import MAX_TERMS
 from clusterwise.model import Model, infer
 from clusterwise.record import FitRecord
-from clusterwise.responses.gaussian import Gaussian
 from clusterwise.streaming import Stream, start_stream, stream_more
-from clusterwise.weights.specification import AbstractWeights
 
-__all__ = ["ClusterwiseRegressor"]
-
-_RESPONSE = "y"
-_WEIGHT = "weight"
+RESPONSE = "y"
+WEIGHT = "weight"
 # scikit-learn has no types, and those inferred from its defaults are wrong.
-_validate: Callable[..., Any] = validate_data
+validate: Callable[..., Any] = validate_data
 _validate_weight: Callable[..., np.ndarray] = _check_sample_weight
 
 
-def _can_stream(estimator: ClusterwiseRegressor) -> bool:
+def can_stream(estimator: AbstractClusterwise) -> bool:
     """Whether `partial_fit` exists; an engine that is not known is an error of the call itself."""
     try:
         engine = resolve_engine(estimator.engine)
@@ -51,111 +46,34 @@ def _can_stream(estimator: ClusterwiseRegressor) -> bool:
     return True
 
 
-class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
-    """Mixture of linear regressions: clusters that nobody labelled, each with its own regression.
+class AbstractClusterwise(BaseEstimator):
+    """An estimator whose rows are X and y, in columns x0, x1, ... and y of its model."""
 
-    Predictions are made with the posterior mean of weights and coefficients, or averaged over the
-    draws of `Gibbs`. Components are numbered from 0, the largest weight first.
-
-    Parameters
-    ----------
-    n_components : int, default=2
-        Number of clusters, or the truncation of a Dirichlet or Pitman-Yor process.
-    covariates : bool, default=False
-        Whether to model the density of X in each cluster as well. Then the clusters of a row are
-        weighted by p(z | x) in predictions, otherwise by the mixing weights alone.
-    covariance_type : {"full", "diag", "spherical", "tied"}, default="full"
-        Covariance of X in each cluster; of use with `covariates=True` only.
-    weights : str or weights object, default="dirichlet"
-        "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
-        `PitmanYor`, `KnownWeights`.
-    engine : str or engine, default="vi"
-        "em", "vi", "svi", "memoized" or "gibbs", or a configured one: `EM`, `VI`, `SVI`,
-        `MemoizedVI`, `Gibbs`.
-    prior : str or dict, default="default"
-        "default" (weakly informative), "flat" (maximum likelihood, `engine="em"` only), or a
-        dictionary with the keys "y" and "covariates"; see `Model`.
-    shared_sigma : bool, default=False
-        Whether all clusters have the same residual standard deviation.
-    fit_intercept : bool, default=True
-        Whether each cluster's regression has an intercept.
-    random_state : int, RandomState, Generator or None, default=None
-        Seed of the starting values, of the sample of rows they come from, and of `Gibbs`.
-
-    Attributes
-    ----------
-    weights_ : ndarray of shape (n_components,)
-        Mixing weights.
-    coef_ : ndarray of shape (n_components, n_features)
-        Coefficients of each cluster; zero where the data do not identify one.
-    intercept_ : ndarray of shape (n_components,)
-        Intercepts; zero without `fit_intercept`.
-    sigma_ : ndarray of shape (n_components,)
-        Residual standard deviations.
-    means_ : ndarray of shape (n_components, n_features)
-        Means of X in each cluster, with `covariates=True` only; NaN for columns whose density is
-        left out because they are constant or a linear combination of others.
-    covariances_ : ndarray of shape (n_components, n_features, n_features)
-        Covariances of X in each cluster, for all covariance types, as `means_`.
-    labels_ : ndarray of shape (n_samples,)
-        Most probable cluster of each row of the last call of `fit` or `partial_fit`.
-    lower_bound_ : float
-        What the engine maximised: the evidence lower bound of all rows seen, for EM the penalised
-        log likelihood.
-    n_iter_ : int
-        Iterations of the engine, plus one for each later batch.
-    converged_ : bool
-        Whether the engine met its tolerance, on the first batch where there were several.
-    fit_ : Fit
-        The fit itself, with its summary, posterior, restarts and notes. Its columns are x0, x1,
-        ... and y. After a second `partial_fit` its log likelihood is NaN: earlier rows are gone.
-    n_features_in_ : int
-        Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where X had names that are all text.
-
-    References
-    ----------
-    DeSarbo and Cron (1988), Journal of Classification 5. Broderick, Boyd, Wibisono, Wilson and
-    Jordan (2013), Advances in Neural Information Processing Systems 26, for `partial_fit`.
-
-    Examples
-    --------
-    >>> import numpy as np, clusterwise as cw
-    >>> rng = np.random.default_rng(0)
-    >>> X = rng.uniform(-1, 1, (300, 1))
-    >>> y = np.where(rng.random(300) < 0.3, 3 * X[:, 0], 1 - X[:, 0]) + 0.1 * rng.normal(size=300)
-    >>> regressor = cw.ClusterwiseRegressor(n_components=2, random_state=0).fit(X, y)
-    >>> regressor.coef_.round(1).ravel()
-    array([-1.,  3.])
-    >>> regressor.assign([[0.5], [0.5]], [0.5, 1.5])
-    array([0, 1])
-    """
-
+    engine: str | AbstractEngine
+    fit_intercept: bool
+    random_state: RandomState
     n_features_in_: int
+    fit_: Fit
+    _record: FitRecord
+    _stream: Stream | None
+    _estimate: Fit
 
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        covariates: bool = False,
-        covariance_type: str = "full",
-        weights: str | AbstractWeights = "dirichlet",
-        engine: str | AbstractEngine = "vi",
-        prior: Prior = "default",
-        shared_sigma: bool = False,
-        fit_intercept: bool = True,
-        random_state: RandomState = None,
-    ) -> None:
-        self.n_components = n_components
-        self.covariates = covariates
-        self.covariance_type = covariance_type
-        self.weights = weights
-        self.engine = engine
-        self.prior = prior
-        self.shared_sigma = shared_sigma
-        self.fit_intercept = fit_intercept
-        self.random_state = random_state
+    @abstractmethod
+    def _model(self, formula: str, terms: str, weighted: bool) -> Model:
+        """The model of a formula, whose terms these are."""
+
+    @abstractmethod
+    def _coded(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
+        """The response as the model's column y has it; it is learned what may occur at `reset`."""
+
+    @abstractmethod
+    def _keep_coefficients(self, terms: list[str]) -> None:
+        """Set the attributes of the fit that are of the response."""
+
+    @property
+    def _numeric(self) -> bool:
+        """Whether the response is a number."""
+        return True
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to data.
@@ -172,14 +90,14 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        ClusterwiseRegressor
+        self
             The estimator itself.
         """
         features, response, weight = self._checked(X, y, sample_weight, reset=True)
         self._fit_first(features, response, weight)
         return self
 
-    @available_if(_can_stream)
+    @available_if(can_stream)
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -199,7 +117,7 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        ClusterwiseRegressor
+        self
             The estimator itself.
         """
         first = getattr(self, "_stream", None) is None
@@ -210,22 +128,6 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
             self._fit_more(features, response, weight)
         return self
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
-        """Expected response given the features.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            E[y | x], the average of the clusters' regressions.
-        """
-        columns = self._new(X)
-        return np.asarray(self._estimate.predict(columns))
-
     def responsibilities(self, X: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         """Probability of each cluster for each row.
 
@@ -235,7 +137,7 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
             Features.
         y : array-like of shape (n_samples,), default=None
             Response. Without it the probabilities are those given X alone: the mixing weights,
-            the same for all rows, unless `covariates=True`.
+            the same for all rows, unless the density of X is modelled.
 
         Returns
         -------
@@ -273,7 +175,8 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            log p(y | x), or log p(x, y) with `covariates=True`, at the point estimates.
+            log p(y | x), or log p(x, y) where the density of X is modelled, at the point
+            estimates.
         """
         columns = self._new(X, y)
         return self._estimate.score_samples(columns)
@@ -283,12 +186,12 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
     def _checked(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        features, response = _validate(
+        features, response = validate(
             self,
             X,
             y,
             dtype=np.float64,
-            y_numeric=True,
+            y_numeric=self._numeric,
             ensure_min_samples=2 if reset else 1,
             reset=reset,
         )
@@ -297,41 +200,31 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
             weight = _validate_weight(
                 sample_weight, features, dtype=np.float64, ensure_non_negative=True
             )
-        return features, response.astype(np.float64), weight
+        return features, self._coded(response, reset=reset), weight
 
     def _new(self, X: ArrayLike, y: ArrayLike | None = None) -> dict[str, np.ndarray]:
         """Columns of new rows, checked."""
         check_is_fitted(self)
         if y is None:
-            return _columns(_validate(self, X, dtype=np.float64, reset=False))
+            return _columns(validate(self, X, dtype=np.float64, reset=False))
         features, response, _ = self._checked(X, y, None, reset=False)
         return _columns(features, response)
 
     # -- fitting --------------------------------------------------------------------------------
 
-    def _model(self, n_features: int, weighted: bool) -> Model:
+    def _model_of(self, n_features: int, weighted: bool) -> Model:
         if n_features >= MAX_TERMS:
             raise OptionError(
-                f"X has {n_features} features; ClusterwiseRegressor takes fewer than {MAX_TERMS:,}."
-                " Select some, or reduce them first, for example by sklearn.decomposition.PCA."
+                f"X has {n_features} features; {type(self).__name__} takes fewer than "
+                f"{MAX_TERMS:,}. Select some, or reduce them first, for example by "
+                "sklearn.decomposition.PCA."
             )
         terms = " + ".join(f"x{j}" for j in range(n_features))
-        return Model(
-            f"{_RESPONSE} ~ {'' if self.fit_intercept else '0 + '}{terms}",
-            family=Gaussian(shared_sigma=self.shared_sigma),
-            n_components=self.n_components,
-            covariates=(
-                [GaussianCovariates(terms, covariance_type=self.covariance_type)]
-                if self.covariates
-                else None
-            ),
-            weights=self.weights,
-            prior=self.prior,
-            sample_weight=_WEIGHT if weighted else None,
-        )
+        formula = f"{RESPONSE} ~ {'' if self.fit_intercept else '0 + '}{terms}"
+        return self._model(formula, terms, weighted)
 
     def _fit_first(self, features: np.ndarray, response: np.ndarray, weight: Any) -> None:
-        model = self._model(features.shape[1], weight is not None)
+        model = self._model_of(features.shape[1], weight is not None)
         engine = resolve_engine(self.engine)
         columns = _columns(features, response, weight)
         record, problem, outcome = infer(model, columns, engine, self.random_state)
@@ -370,23 +263,8 @@ class ClusterwiseRegressor(RegressorMixin, BaseEstimator):
         self.fit_ = Fit(model, record)
         # Without the posterior a fit predicts from its point estimates.
         self._estimate = Fit(model, replace(record, posterior=None))
-        terms = [f"x{j}" for j in range(self.n_features_in_)]
-        coefficients = self.fit_.coefficients
         self.weights_ = self.fit_.weights.to_numpy()
-        self.coef_ = coefficients[terms].to_numpy()
-        self.intercept_ = (
-            coefficients["Intercept"].to_numpy()
-            if "Intercept" in coefficients
-            else np.zeros(len(self.coef_))
-        )
-        self.sigma_ = self.fit_.dispersion["sigma"].to_numpy()
-        for name in ("means_", "covariances_"):
-            vars(self).pop(name, None)
-        if self.fit_.model.covariates is not None:
-            self.means_ = self.fit_.means.reindex(columns=terms).to_numpy()
-            self.covariances_ = np.stack(
-                [c.reindex(index=terms, columns=terms).to_numpy() for c in self.fit_.covariances]
-            )
+        self._keep_coefficients([f"x{j}" for j in range(self.n_features_in_)])
         self.labels_ = self._estimate.assign(columns)
         self.lower_bound_ = record.objective
         self.n_iter_ = record.n_iter
@@ -399,7 +277,7 @@ def _columns(
     """Columns x0, x1, ..., y and the weight, as the model's formula names them."""
     columns = {f"x{j}": features[:, j] for j in range(features.shape[1])}
     if response is not None:
-        columns[_RESPONSE] = response
+        columns[RESPONSE] = response
     if weight is not None:
-        columns[_WEIGHT] = weight
+        columns[WEIGHT] = weight
     return columns
