@@ -132,6 +132,11 @@ class NormalCoefficients(AbstractPosterior):
         return self.places.n_shared > 0
 
     @property
+    def n_free(self) -> int:
+        """Number of coefficients that are free together: a cluster's own, and the shared ones."""
+        return self.places.own.size + self.places.n_shared
+
+    @property
     def component_kinds(self) -> np.ndarray | None:
         return self.places.kinds
 
@@ -187,6 +192,12 @@ class NormalCoefficients(AbstractPosterior):
             common = jnp.zeros(0)
         moved = self.mean + self._joined(alone - slope @ common, common)
         return type(self)(moved, after.own, after.border, after.shared, self.places)
+
+    def about(self, values: Float[Array, "k d"], scale: float) -> Self:
+        """The same distribution about other values, all deviations multiplied by a number."""
+        square = scale**2
+        inner, border, shared = self.own / square, self.border / square, self.shared / square
+        return type(self)(values, inner, border, shared, self.places)
 
     def given(self, precisions: Precisions) -> Self:
         """The prior given its precisions, of which this one has none to learn."""

@@ -19,6 +19,9 @@ from clusterwise.posteriors.coefficients import (
 from clusterwise.posteriors.linalg import definite
 from clusterwise.regression.likelihood import AbstractLikelihood, Expansion
 
+_WALKS = 0.2
+"""Share of the proposals that are steps of a random walk."""
+
 
 class SiteStatistics(NamedTuple):
     """Sums over rows of the expansion in the coefficients b: `shift^T b - b^T precision b / 2`."""
@@ -178,15 +181,18 @@ class GeneralisedLinear(AbstractSitedBlock):
 
         Where rows depend on the shared ones it is those, given the others, every other time. All
         at once would seldom pass the test with many clusters, and one by one they could not.
+
+        Now and then it is a step from where the coefficients are: where the expansion goes too
+        far, as Newton's method may, all draws of it would fail.
         """
         moments = now.moments()
         found = self._updated(statistics, prior.given(moments.precisions), moments)
-        own = _own_part(found, now).sample(key)
+        own = _step(_own_part(found, now), now, key)
         if not found.places.shared_with_rows:
-            return own
+            return Coefficients(own)
         coin, other = jax.random.split(jax.random.fold_in(key, 1))
-        shared = _shared_part(found, now).sample(other)
-        chosen = jnp.where(jax.random.bernoulli(coin), shared.values, own.values)
+        shared = _step(_shared_part(found, now), now, other)
+        chosen = jnp.where(jax.random.bernoulli(coin), shared, own)
         return Coefficients(chosen, now.log_precisions)
 
     def corrected(
@@ -198,6 +204,8 @@ class GeneralisedLinear(AbstractSitedBlock):
         key: PRNGKeyArray,
     ) -> Coefficients:
         """Test a draw of the expansion's posterior (Gamerman 1997, Statistics and Computing 7).
+
+        Its density is that of the draw and of the step of a random walk together.
 
         Clusters are tested one by one, or together where what they share has been drawn. Means of
         coefficients, and precisions of the prior that are learned, are drawn afterwards.
@@ -211,8 +219,8 @@ class GeneralisedLinear(AbstractSitedBlock):
         def log_ratio(part: Any) -> Array:
             own = part(given, now)
             found = own.log_prob_by_cluster(proposed) - own.log_prob_by_cluster(now)
-            found += part(back, proposed).log_prob_by_cluster(now)
-            return gain + found - part(forward, now).log_prob_by_cluster(proposed)
+            found += _log_step(part(back, proposed), proposed, now)
+            return gain + found - _log_step(part(forward, now), now, proposed)
 
         log_uniform = jnp.log(jax.random.uniform(key, gain.shape))
         accepted = log_uniform < log_ratio(_own_part)
@@ -231,6 +239,36 @@ def _own_part(normal: NormalCoefficients, at: Coefficients) -> NormalCoefficient
 
 def _shared_part(normal: NormalCoefficients, at: Coefficients) -> NormalCoefficients:
     return normal.shared_given(at.values, normal.places.shared_with_rows)
+
+
+def _step(normal: NormalCoefficients, now: Coefficients, key: PRNGKeyArray) -> Float[Array, "k d"]:
+    """A draw of a normal distribution, or one about where the coefficients are.
+
+    Each cluster has its own of the two, unless what they share is drawn.
+    """
+    draw_key, coin_key = jax.random.split(key)
+    drawn = normal.sample(draw_key).values
+    apart = (1 if normal.is_joint else drawn.shape[0], 1)
+    walks = jax.random.bernoulli(coin_key, _WALKS, apart)
+    return jnp.where(walks, now.values + _scale(normal) * (drawn - normal.mean), drawn)
+
+
+def _log_step(
+    normal: NormalCoefficients, now: Coefficients, then: Coefficients
+) -> Float[Array, " k"]:
+    """Log density of `_step`, by cluster; of what they share an equal part each."""
+    walk = normal.about(now.values, _scale(normal))
+    parts = jnp.stack([own.log_prob_by_cluster(then) for own in (normal, walk)])
+    shares = jnp.log(jnp.array([1 - _WALKS, _WALKS]))
+    if not normal.is_joint:
+        return jax.nn.logsumexp(parts + shares[:, None], axis=0)
+    total = jax.nn.logsumexp(jnp.sum(parts, axis=1) + shares)
+    return jnp.broadcast_to(total / parts.shape[1], parts.shape[1:])
+
+
+def _scale(normal: NormalCoefficients) -> float:
+    """Of a random walk among normal coefficients, the best one (Gelman, Roberts and Gilks 1996)."""
+    return 2.38 / np.sqrt(max(normal.n_free, 1))
 
 
 def _at(normal: NormalCoefficients, places: tuple[int, ...]) -> np.ndarray:
