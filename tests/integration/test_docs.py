@@ -17,6 +17,8 @@ DOCUMENTS = (
     "README.md",
     "docs/answers.md",
     "docs/choosing.md",
+    "docs/classifying.md",
+    "docs/coefficients.md",
     "docs/coming-from.md",
     "docs/extending.md",
     "docs/families.md",
