@@ -149,7 +149,8 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
-        return np.asarray(self._estimate_of(X))
+        columns = self._new(X)
+        return np.asarray(self._estimate.predict(columns))
 
     def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
         """Logarithm of `predict_proba`.
@@ -180,10 +181,6 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
         """
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
-
-    def _estimate_of(self, X: ArrayLike) -> np.ndarray:
-        columns = self._new(X)
-        return self._estimate.predict(columns)
 
     @property
     def _numeric(self) -> bool:
@@ -241,11 +238,9 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
         shape = (len(self.weights_), n_classes)
         self.coef_ = np.zeros((*shape, len(terms)))
         self.intercept_ = np.zeros(shape)
-        for i in range(n_classes):
-            name = f"y={i}"
-            own = found[name] if name in found.columns.get_level_values(0) else None
-            if own is None:
-                continue
-            self.coef_[:, i] = own[terms].to_numpy()
-            if "Intercept" in own:
-                self.intercept_[:, i] = own["Intercept"].to_numpy()
+        for name, term in found.columns:
+            own, i = found[name, term].to_numpy(), int(name.removeprefix("y="))
+            if term == "Intercept":
+                self.intercept_[:, i] = own
+            else:
+                self.coef_[:, i, terms.index(term)] = own

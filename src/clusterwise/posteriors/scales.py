@@ -81,7 +81,7 @@ class Contrasts:
         """Values of the i-th factor's columns, for every contrast."""
         return values[..., np.asarray(self.columns[i])]
 
-    def summed(self, values: Float[Array, "k t"], i: int, shape: tuple[int, int]) -> Array:
+    def summed(self, values: Float[Array, "k t"], i: int, shape: tuple[int, ...]) -> Array:
         """Sums over the contrasts, and clusters, that an entry of the i-th factor is of."""
         found = values @ (np.asarray(self.columns[i])[:, None] == np.arange(shape[1]))
         return found.sum(axis=0, keepdims=True) if shape[0] == 1 else found
