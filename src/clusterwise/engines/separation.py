@@ -53,12 +53,13 @@ def separated(problem: Problem, parameters: Any, free: tuple[np.ndarray, ...]) -
     list of numpy.ndarray
         For each block but the weights' (k,) of truth values.
     """
-    block, moments = problem.block, parameters.moments()
+    block = problem.block
     assert isinstance(block, (Product, Incomplete))
     k = problem.n_components
     found = [np.zeros(k, bool) for _ in free]
     if not any(places.size for places in free):
         return found
+    moments = _moments_program(parameters)
     totals, _ = assign_rows(block, moments, problem.source)
     # Those of weights that depend on the row come first.
     sited = iter(block.sited_statistics(totals.statistics)[int(block.gated) :])
@@ -80,6 +81,11 @@ def separated(problem: Problem, parameters: Any, free: tuple[np.ndarray, ...]) -
             lost = _without_maximum(block, one, moments, rows, entering, values, places)
             found[i] = suspect & np.asarray(lost)
     return found
+
+
+@Program
+def _moments_program(parameters: Any) -> Any:
+    return parameters.moments()
 
 
 @Program
