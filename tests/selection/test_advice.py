@@ -58,6 +58,21 @@ def test_one_standard_error():
     assert "K = 2 has fewer parameters and is within one standard error" in text
 
 
+def test_a_test_is_said_by_what_it_rejects():
+    lrt, values = CRITERIA["lrt"], [0.01, 0.4, np.nan]
+    tried = [
+        one._replace(values={**one.values, "lrt": value})
+        for one, value in zip(candidates([3.0, 2.0, 1.0]), values, strict=True)
+    ]
+    assert recommend(tried, [lrt, BIC]) == (
+        "Take K = 2: the likelihood-ratio test rejects K = 1 against K = 2 (p = 0.01) and does "
+        "not reject K = 2 against K = 3 (p = 0.4). The criteria disagree: BIC prefers K = 3."
+    )
+    all_rejected = [one._replace(values={**one.values, "lrt": 0.02}) for one in tried[:2]]
+    all_rejected.append(tried[2])
+    assert "3 is the largest number of clusters tried" in recommend(all_rejected, [lrt])
+
+
 def test_the_largest_number_tried():
     text = recommend(candidates([140.0, 120.0, 100.0]), [BIC])
     assert "n_components=range(1, 7)" in text

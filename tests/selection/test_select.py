@@ -154,6 +154,18 @@ def test_groups_are_held_out_whole_and_scored_as_one():
         cw.select(model, data, 2, "cv", covariates=[None, "x"])
 
 
+@pytest.mark.long
+def test_tests_go_on_until_one_does_not_reject(frame):
+    model = cw.Model("y ~ x")
+    found = cw.select(model, frame, range(1, 5), "lrt", n_replicates=19, random_state=0)
+    one, two, *rest = found.table["lrt"]
+    assert one == 0.05 and two > 0.05 and np.isnan(rest).all()
+    assert found.best.n_components == 2
+    again = cw.likelihood_ratio_test(model, frame, (1, 2), 19, random_state=1)
+    assert again.p_value == one
+    assert "lrt" not in {line.get_label() for line in found.plot().containers}
+
+
 def test_curves(found):
     pytest.importorskip("matplotlib")
     axes = found.plot()
@@ -172,6 +184,8 @@ def test_curves(found):
         ({"n_components": [0, 1]}, "has 0"),
         ({"covariance_type": "diag"}, "the model has none"),
         ({"covariates": [None, "x"]}, "use criterion='cv'"),
+        ({"criterion": "lrt", "engine": "vi"}, "needs engine='em'"),
+        ({"criterion": "lrt", "family": ["gaussian", "student_t"]}, "others are not nested"),
         ({"criterion": "cv", "n_folds": 1}, "n_folds=1"),
         ({"n_components": [2, 80]}, "K = 80: The data have 120 rows"),
     ],

@@ -170,7 +170,7 @@ def select(
     criterion: Annotated[
         str,
         typer.Option(
-            help="bic, icl, aic, cv, loo or elbo; several, separated by commas, the first decides."
+            help="bic, icl, aic, cv, loo, elbo or lrt; several, by commas, the first decides."
         ),
     ] = "bic",
     covariates: Annotated[
@@ -196,6 +196,9 @@ def select(
     trials: Trials = None,
     sample_weight: SampleWeight = None,
     folds: Annotated[int, typer.Option(help="Folds of --criterion cv.")] = 5,
+    replicates: Annotated[
+        int, typer.Option(help="Data sets that each test of --criterion lrt simulates.")
+    ] = 99,
     engine: Annotated[
         str | None, typer.Option(help="Default: what the criterion needs, em with few starts.")
     ] = None,
@@ -224,6 +227,7 @@ def select(
             covariance=covariance or [],
             family=family or [],
             folds=folds,
+            replicates=replicates,
             engine=engine,
             seed=seed,
             output=output,

@@ -39,6 +39,7 @@ class Comparison:
     covariance: list[str]
     family: list[str]
     folds: int
+    replicates: int
     engine: str | None
     seed: int
     output: Path | None
@@ -70,6 +71,7 @@ class Comparison:
             family=self.family or None,
             covariates=densities or None,
             n_folds=self.folds,
+            n_replicates=self.replicates,
             random_state=self.seed,
             path=self.folder / CANDIDATES,
             progress=progress,

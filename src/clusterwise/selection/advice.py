@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,6 +48,8 @@ def recommend(candidates: Sequence[Candidate], criteria: Sequence[Criterion]) ->
 
 
 def _choice(candidates: Sequence[Candidate], best: Candidate, deciding: Criterion) -> str:
+    if deciding.test:
+        return _tested(candidates, best, deciding)
     text = f"Take {best.name}: {deciding.title} is best there, {best.value(deciding):.2f}"
     others = [one for one in candidates if one is not best]
     if not others:
@@ -55,6 +58,24 @@ def _choice(candidates: Sequence[Candidate], best: Candidate, deciding: Criterio
     gap, error = _behind(best, second, deciding)
     said = f" with a standard error of {error:.2f}" if deciding.pointwise else ""
     return f"{text}; {second.name} comes next, {gap:.2f} worse{said}."
+
+
+def _tested(candidates: Sequence[Candidate], best: Candidate, test: Criterion) -> str:
+    """What a test of each number of clusters against the next rejects, and what not."""
+    pairs = list(pairwise(candidates))
+    rejected = [
+        f"{few.name} against {many.name} (p = {few.value(test):.2g})"
+        for few, many in pairs
+        if few.k < best.k
+    ]
+    kept = [
+        f"{few.name} against {many.name} (p = {few.value(test):.2g})"
+        for few, many in pairs
+        if few is best
+    ]
+    said = [f"rejects {_listed(rejected)}"] if rejected else []
+    said += [f"does not reject {kept[0]}"] if kept else []
+    return f"Take {best.name}: {test.title} {' and '.join(said) or 'has nothing to compare'}."
 
 
 def _behind(best: Candidate, other: Candidate, criterion: Criterion) -> tuple[float, float]:
@@ -71,6 +92,8 @@ def _as_good(
     candidates: Sequence[Candidate], best: Candidate, deciding: Criterion
 ) -> Candidate | None:
     """The smallest candidate that the criterion cannot tell from the best."""
+    if deciding.test:
+        return None
     within = []
     for one in candidates:
         gap, error = _behind(best, one, deciding)
@@ -154,7 +177,7 @@ def _troubles(candidates: Sequence[Candidate], best: Candidate, deciding: Criter
         one.name
         for one in candidates
         if not one.fit.converged
-        and _behind(best, one, deciding)[0] < _NEAR * deciding.per_log_density
+        and (deciding.test or _behind(best, one, deciding)[0] < _NEAR * deciding.per_log_density)
     ]
     if unsettled:
         many = len(unsettled) > 1

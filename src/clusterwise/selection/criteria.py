@@ -17,6 +17,9 @@ from clusterwise.engines.samplers import AbstractSampler, Gibbs
 from clusterwise.fit import Fit
 from clusterwise.weights.specification import resolve_weights
 
+LEVEL = 0.05
+"""A p-value at or below which a candidate is rejected."""
+
 POINT = EM(n_init=1, tol=1e-6, max_iter=1000)
 """Fewer ordinary starts, since candidates have those of splits, and a tolerance that is still far
 below any difference of criteria that means anything."""
@@ -40,6 +43,9 @@ class Criterion:
         The engines whose fits have it; none given for all.
     pointwise
         Whether it is a sum over rows, hence has a standard error.
+    test
+        Whether it is the p-value of a candidate against the next larger one: best is the first
+        that is not rejected.
     """
 
     name: str
@@ -48,6 +54,13 @@ class Criterion:
     engine: AbstractEngine
     engines: tuple[type[AbstractEngine], ...] = (AbstractEngine,)
     pointwise: bool = False
+    test: bool = False
+
+    def best(self, values: np.ndarray) -> int:
+        """Number of the value that it prefers, of candidates from the smallest on."""
+        if self.test:
+            return int(np.flatnonzero(~(values <= LEVEL))[0])
+        return int(np.nanargmax(self.gains(values)))
 
     def gains(self, values: np.ndarray) -> np.ndarray:
         """Values so that larger is better, on their own scale."""
@@ -67,6 +80,7 @@ CRITERIA = {
         Criterion("aic", "AIC", True, POINT),
         Criterion("cv", "the held-out log score", False, POINT, pointwise=True),
         Criterion("loo", "PSIS-LOO", False, Gibbs(), (AbstractSampler,), pointwise=True),
+        Criterion("lrt", "the likelihood-ratio test", False, POINT, (EM,), test=True),
         Criterion("elbo", "the evidence lower bound", False, VI(n_init=8), (VI, SVI, MemoizedVI)),
     )
 }
@@ -101,7 +115,8 @@ def resolve_criteria(
                 f"criterion={one.name!r} needs engine={one.engine.name!r} or another of its kind, "
                 f"not {chosen.name!r}; leave engine out, or choose another criterion."
             )
-    free = [c for c in CRITERIA.values() if not c.pointwise and isinstance(chosen, c.engines)]
+    plain = [c for c in CRITERIA.values() if not (c.pointwise or c.test)]
+    free = [c for c in plain if isinstance(chosen, c.engines)]
     return [*asked, *(c for c in free if c not in asked)], chosen
 
 

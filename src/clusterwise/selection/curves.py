@@ -29,7 +29,7 @@ def plot_selection(
     table : DataFrame
         As `Selection.table` has it.
     criteria : sequence of Criterion
-        What to draw.
+        What to draw; p-values of tests have no distance and are left out.
     ax : Axes, optional
         Where to draw.
 
@@ -42,6 +42,7 @@ def plot_selection(
         from matplotlib.figure import Figure
 
         ax = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained").subplots()
+    criteria = [criterion for criterion in criteria if not criterion.test]
     labels = list(table.columns[: table.columns.get_loc("n_components")])
     chains: list[Any] = [*table.groupby(labels, sort=False)] if labels else [((), table)]
     # Criteria on the scale of the log density count double on that of the deviance.

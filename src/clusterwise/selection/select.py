@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -24,6 +25,7 @@ from clusterwise.model import Model
 from clusterwise.selection.candidates import Chain, chains
 from clusterwise.selection.criteria import (
     CRITERIA,
+    LEVEL,
     Criterion,
     RowScores,
     draws_scores,
@@ -33,6 +35,7 @@ from clusterwise.selection.criteria import (
 )
 from clusterwise.selection.folds import group_column, held_out, make_folds, read_all
 from clusterwise.selection.jobs import ALL, Job, Runner
+from clusterwise.selection.ratio import likelihood_ratio_test
 from clusterwise.selection.selection import Selection
 from clusterwise.selection.table import Candidate
 
@@ -57,6 +60,7 @@ def select(
     family: Any = None,
     covariates: Any = None,
     n_folds: int = 5,
+    n_replicates: int = 99,
     random_state: RandomState = None,
     path: str | PathLike[str] | None = None,
     progress: bool | Callable[[str, int, int], None] = False,
@@ -80,7 +84,10 @@ def select(
         "cv": log score of rows held out by `n_folds`-fold cross-validation, of whole groups where
         the model has groups; larger is better;
         "loo": PSIS leave-one-out log score of sampled fits; larger is better;
-        "elbo": evidence lower bound of variational fits, for all equal modes; larger is better.
+        "elbo": evidence lower bound of variational fits, for all equal modes; larger is better;
+        "lrt": `likelihood_ratio_test` of each number of clusters against the next, until one is
+        not rejected at the level of 0.05, which is taken; of candidates that differ in nothing
+        else.
         Those that cost nothing more are reported too.
     engine
         As for `Model.fit`. By default what the criteria need: EM with few starts of its own, "vi"
@@ -92,11 +99,13 @@ def select(
         "cv", by p(y | x), since densities of different columns are not comparable.
     n_folds
         Folds of "cv".
+    n_replicates
+        Data sets that each test of "lrt" simulates.
     random_state
         Seed or generator; the same seed gives the same answer, however many cores there are.
     path
         Folder in which every finished fit is kept. The same call after one that was cut off, or
-        one with more numbers of clusters, goes on from there.
+        one with more numbers of clusters, goes on from there; tests are made anew.
     progress
         As for `Model.fit`.
 
@@ -115,9 +124,9 @@ def select(
 
     References
     ----------
-    Schwarz (1978), Annals of Statistics 6; Biernacki, Celeux and Govaert (2000), IEEE PAMI 22;
-    Smyth (2000), Statistics and Computing 10; Vehtari, Gelman and Gabry (2017), Statistics and
-    Computing 27.
+    Schwarz (1978), Annals of Statistics 6; McLachlan (1987), Applied Statistics 36; Biernacki,
+    Celeux and Govaert (2000), IEEE PAMI 22; Smyth (2000), Statistics and Computing 10; Vehtari,
+    Gelman and Gabry (2017), Statistics and Computing 27.
 
     Examples
     --------
@@ -157,6 +166,9 @@ def select(
                 return _Scored(fit, {}, {"cv": held}, np.nan)
             return _of_all_rows(fit, asked, loo)
 
+        tested = {}
+        if any(one.test for one in asked):
+            tested = _p_values(every, data, chosen, n_replicates, runner.generator("lrt"))
         scored = dict(
             zip([(j.chain, j.k, j.part) for j in jobs], runner.run(jobs, finish), strict=True)
         )
@@ -168,7 +180,8 @@ def select(
             if crossed:
                 pieces = [scored[chain, k, part].rows["cv"] for part in parts]
                 rows["cv"] = RowScores(*map(np.concatenate, zip(*pieces, strict=True)))
-            found.append(Candidate(chain, k, whole.fit, whole.values, rows, whole.pareto))
+            values = {**whole.values, "lrt": tested.get(k, np.nan)}
+            found.append(Candidate(chain, k, whole.fit, values, rows, whole.pareto))
     return Selection(found, asked)
 
 
@@ -180,6 +193,36 @@ def _of_all_rows(fit: Fit, asked: list[Criterion], loo: bool) -> _Scored:
         return _Scored(fit, values, {}, np.nan)
     rows, pareto = draws_scores(fit)
     return _Scored(fit, values, {"loo": rows}, pareto)
+
+
+def _p_values(
+    every: list[Chain],
+    data: Any,
+    engine: AbstractEngine,
+    n_replicates: int,
+    rng: np.random.Generator,
+) -> dict[int, float]:
+    """Of each number of clusters against the next, until one is not rejected."""
+    if len(every) > 1:
+        raise OptionError(
+            "criterion='lrt' tests numbers of clusters of one model, since others are not nested; "
+            "give one covariance_type, family and covariates, or choose another criterion."
+        )
+    found: dict[int, float] = {}
+    numbers = every[0].n_components
+    for few, many in pairwise(numbers):
+        test = likelihood_ratio_test(
+            every[0].candidate(few),
+            data,
+            (few, many),
+            n_replicates,
+            engine=engine,
+            random_state=rng,
+        )
+        found[few] = test.p_value
+        if test.p_value > LEVEL:
+            break
+    return found
 
 
 def _jobs(

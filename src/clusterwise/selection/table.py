@@ -50,8 +50,7 @@ class Candidate(NamedTuple):
 
 def best_of(candidates: Sequence[Candidate], criterion: Criterion) -> int:
     """Number of the candidate that a criterion prefers."""
-    values = np.array([one.value(criterion) for one in candidates])
-    return int(np.nanargmax(criterion.gains(values)))
+    return criterion.best(np.array([one.value(criterion) for one in candidates]))
 
 
 def make_table(candidates: Sequence[Candidate], criteria: Sequence[Criterion]) -> pd.DataFrame:
