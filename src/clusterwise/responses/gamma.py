@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln, polygamma
+from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from clusterwise.regression.likelihood import Expansion, Observed, Predictors, quadrature
 from clusterwise.regression.prior import ResponseSample
+from clusterwise.regression.special import trigamma
 from clusterwise.responses.generalised import AbstractGeneralised, refuse
 
 _MOST = 300.0
@@ -119,5 +120,5 @@ def _expected_gammaln(
     log_shape = mean[..., None] + jnp.sqrt(variance)[..., None] * nodes[:, 0]
     shape = jnp.exp(log_shape)
     share = jnp.asarray(weights)
-    once, twice = shape * digamma(shape), shape**2 * polygamma(1, shape)
+    once, twice = shape * digamma(shape), shape**2 * trigamma(shape)
     return gammaln(shape) @ share, once @ share, twice @ share

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln, polygamma
+from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from clusterwise.regression.likelihood import Expansion, Observed, Predictors
 from clusterwise.regression.prior import ResponseSample
+from clusterwise.regression.special import trigamma
 from clusterwise.responses.generalised import AbstractGeneralised, check_counts
 
 _MANY = 1e4
@@ -70,7 +71,7 @@ class NegativeBinomial(AbstractGeneralised):
         both = (y + size) * share * rest
         # Of log p by the size, and of that again, times the size.
         once = digamma(y + size) - digamma(size) + log_rest + 1 - (y / size + 1) * rest
-        twice = polygamma(1, y + size) - polygamma(1, size)
+        twice = trigamma(y + size) - trigamma(size)
         twice = size * twice + share - share * rest + y / size * rest**2
         gradient = jnp.stack([y - (y + size) * share, size * once])
         cross = size * share - both

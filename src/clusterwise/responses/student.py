@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma, gammaln, polygamma
+from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
 from clusterwise.posteriors.specification import check_positive
 from clusterwise.regression.likelihood import Expansion, Observed, Predictors
 from clusterwise.regression.prior import ResponseSample
+from clusterwise.regression.special import trigamma
 from clusterwise.responses.generalised import AbstractGeneralised
 
 _NORMAL_MAD = 0.6745
@@ -85,7 +86,7 @@ class StudentT(AbstractGeneralised):
             return Expansion(value, jnp.stack(gradient), _matrix(curvature))
         once = digamma((dof + 1) / 2) - digamma(dof / 2) - 1 / dof
         once = dof / 2 * (once - jnp.log1p(square / dof) + weight * square / dof)
-        twice = (polygamma(1, (dof + 1) / 2) - polygamma(1, dof / 2)) / 2 + 1 / dof**2
+        twice = (trigamma((dof + 1) / 2) - trigamma(dof / 2)) / 2 + 1 / dof**2
         bend = square / (dof * whole) - square * (whole + dof**2 + dof) / (dof * whole) ** 2
         twice = dof**2 / 2 * (twice + bend)
         tail = -dof * z * (square - 1) / whole**2
