@@ -7,7 +7,7 @@ families' definitions, and not by what the families themselves give to predictio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -61,6 +61,8 @@ class FamilyCase:
     wrong: tuple[float, str] | None = None
     levels: int = 0
     """Number of levels, each a column."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the model, besides."""
 
     @property
     def trials(self) -> str | None:
@@ -68,7 +70,8 @@ class FamilyCase:
 
     def model(self, **settings: Any) -> cw.Model:
         """Two clusters told apart by w, each with its regression of y on x."""
-        given = {"covariates": "w", "n_components": 2, "family": self.family} | settings
+        given = {"covariates": "w", "n_components": 2, "family": self.family}
+        given |= self.settings | settings
         return cw.Model("y ~ x", trials=self.trials, **given)
 
     def predictors(self, k: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +148,8 @@ def _gamma_cdf(y, main, constants):
 
 def _draw_gamma(rng, main, constants):
     shape = np.exp(constants[0])
-    return rng.gamma(shape, np.exp(main[0]) / shape)
+    # Of a small shape some underflow, and no gamma response is zero.
+    return np.maximum(rng.gamma(shape, np.exp(main[0]) / shape), np.finfo(float).tiny)
 
 
 def _student(dof):
@@ -208,6 +212,21 @@ def _one(*clusters):
 
 
 COUNTS = np.arange(400.0)
+
+
+def binomial(link: str, inverse: Callable[[np.ndarray], np.ndarray]) -> FamilyCase:
+    """Successes out of some trials, with a link and its inverse."""
+    return FamilyCase(
+        cw.Binomial(link=link),
+        _one((-0.5, 0.7), (0.5, -0.5)),
+        [[], []],
+        _binomial(inverse, TRIALS),
+        _draw_binomial(inverse, TRIALS),
+        support=np.arange(TRIALS + 1.0),
+        wrong=(TRIALS + 1, "number of trials"),
+    )
+
+
 _counts = {"support": COUNTS, "wrong": (2.5, "not a count")}
 _lines = _one((1.0, 0.5), (2.0, -0.6))
 
@@ -229,15 +248,7 @@ FAMILIES: dict[str, FamilyCase] = {
         support=np.arange(2.0),
         wrong=(2.0, "neither 0 nor 1"),
     ),
-    "binomial_probit": FamilyCase(
-        cw.Binomial(link="probit"),
-        _one((-0.5, 0.7), (0.5, -0.5)),
-        [[], []],
-        _binomial(special.ndtr, TRIALS),
-        _draw_binomial(special.ndtr, TRIALS),
-        support=np.arange(TRIALS + 1.0),
-        wrong=(TRIALS + 1, "number of trials"),
-    ),
+    "binomial_probit": binomial("probit", special.ndtr),
     "negative_binomial": FamilyCase(
         cw.NegativeBinomial(),
         _lines,
@@ -299,6 +310,21 @@ FAMILIES: dict[str, FamilyCase] = {
         levels=4,
         support=np.arange(4.0),
         **_of_levels(_ordinal_shares),
+    ),
+}
+
+# With those that no law of families has to see once more: the other link, and a Gaussian response
+# whose clusters have one slope.
+RESPONSE_CASES = FAMILIES | {
+    "binomial": binomial("logit", special.expit),
+    "tied_gaussian": FamilyCase(
+        cw.Gaussian(),
+        _one((10.0, 2.0), (14.0, 2.0)),
+        [[0.7], [0.0]],
+        lambda y, main, constants: stats.norm.logpdf(y, main[0], np.exp(constants[0])),
+        lambda rng, main, constants: rng.normal(main[0], np.exp(constants[0])),
+        _named("sigma"),
+        settings={"shared": "x"},
     ),
 }
 

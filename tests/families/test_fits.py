@@ -8,6 +8,7 @@ import pytest
 from scipy import optimize, special, stats
 
 import clusterwise as cw
+from tests.families.recovery import estimates_of, order_of, standard_errors, truth_of
 from tests.families.registry import FAMILIES, TRIALS, fitted, with_family
 
 # Each family compiles programs of its own, for half a minute and more: `make test` fits a count, a
@@ -63,60 +64,10 @@ def test_one_cluster_is_maximum_likelihood(name):
         assert fit.dispersion[what][0] == pytest.approx(value, rel=1e-5)
 
 
-def order_of(fit):
-    """Components by the side of w that they are on."""
-    return np.argsort(fit.means["w"].to_numpy())
-
-
-def truth_of(case):
-    """True parameters by name, (2,) each."""
-    slopes = np.asarray(case.coefficients, float)
-    found = {f"{i} {j}": slopes[:, i, j] for i in range(2) for j in range(slopes.shape[2])}
-    constants = np.asarray(case.constants, float).reshape(2, -1)
-    return found | case.dispersion(constants.T)
-
-
-def estimates_of(fit, m):
-    """Estimates by name, (2,) each, in the order of the clusters."""
-    order = order_of(fit)
-    slopes = np.asarray(fit.coefficients).reshape(2, m, 2)[order]
-    found = {f"{i} {j}": slopes[:, j, i] for i in range(2) for j in range(m)}
-    return found | {name: fit.dispersion[name].to_numpy()[order] for name in fit.dispersion}
-
-
 @cache
 def allowed(name):
     """Six standard errors by the numerical information of SciPy's density at the truth."""
-    case = FAMILIES[name]
-    data = case.data(1)
-    m, errors = np.shape(case.coefficients)[2], []
-    for k in range(2):
-        own = data[data.z == k]
-        x, y = own.x.to_numpy(), own.y.to_numpy()
-        at = np.concatenate(
-            [np.asarray(case.coefficients)[k].ravel(), np.asarray(case.constants)[k].ravel()]
-        )
-
-        def total(flat, x=x, y=y):
-            main, constants = main_and_constants(*constants_of(case, flat, m), x)
-            return -case.log_density(y, main, constants).sum()
-
-        size, step = at.size, 1e-3 * np.eye(at.size)
-        hessian = [
-            [
-                (
-                    total(at + step[i] + step[j])
-                    - total(at + step[i] - step[j])
-                    - total(at - step[i] + step[j])
-                    + total(at - step[i] - step[j])
-                )
-                / 4e-6
-                for j in range(size)
-            ]
-            for i in range(size)
-        ]
-        errors.append(np.sqrt(np.diagonal(np.linalg.inv(np.array(hessian)))))
-    return 6 * np.array(errors)
+    return 6 * standard_errors(FAMILIES[name], FAMILIES[name].data(1))
 
 
 @pytest.mark.long
