@@ -11,11 +11,11 @@ from typing import Any
 
 from clusterwise.core.runtime import double_precision
 from tests.calibration import geweke, library, sbc
-from tests.calibration.registry import COMBINATIONS, SAMPLERS, Combination, rotation
+from tests.calibration.registry import COMBINATIONS, EXTENDED, SAMPLERS, Combination, rotation
 from tests.calibration.report import Sizes, Study, write
 
 # Trajectories take long to compile, and a fit by them takes seconds.
-SIZES = {"gibbs": Sizes(), "nuts": Sizes(others=0, chains=0, fits=40)}
+SIZES = {"gibbs": Sizes(), "nuts": Sizes(others=0, chains=0, fits=40, extended=0)}
 
 
 class Runs:
@@ -57,7 +57,15 @@ def study(name: str, sizes: Sizes, threads: int, runs: Runs) -> Study:
         seed, combination = numbered
         return runs(combination.name, geweke.run, sampler, combination, sizes.chains, seed)
 
+    @double_precision
+    def extended(numbered: tuple[int, Combination]) -> Any:
+        seed, combination = numbered
+        return runs(combination.name, sbc.run, sampler, combination, sizes.extended, seed)
+
     with ThreadPoolExecutor(threads) as pool:
+        numbers = range(len(COMBINATIONS), len(COMBINATIONS) + len(EXTENDED))
+        more = zip(numbers, EXTENDED, strict=True)
+        more = dict(zip(EXTENDED, pool.map(extended, more), strict=True))
         found = zip(COMBINATIONS, pool.map(ranks, enumerate(COMBINATIONS)), strict=True)
         compared = zip(joint, pool.map(joint_test, enumerate(joint)), strict=True)
         found, compared = dict(found), dict(compared)
@@ -65,7 +73,7 @@ def study(name: str, sizes: Sizes, threads: int, runs: Runs) -> Study:
         model: runs(model, library.run, library.ENGINES[name], model, sizes.fits, seed)
         for seed, model in enumerate(library.MODELS)
     }
-    return Study(name, sizes, *map(_without_none, (found, compared, fitted)))
+    return Study(name, sizes, *map(_without_none, (found, compared, fitted, more)))
 
 
 def _without_none(found: dict[Any, Any]) -> dict[Any, Any]:

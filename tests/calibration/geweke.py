@@ -23,13 +23,13 @@ from scipy import stats
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program
 from tests.calibration.registry import N_COLUMNS, Combination, Sampler
-from tests.calibration.stories import as_rows, moments, simulate
+from tests.calibration.stories import as_rows, moments, simulate_linear
 
 N_ROWS = 7
 _MARGINAL = 40  # draws of the prior for each chain
 
 
-@partial(Program, static_argnames=("transition", "steps"))
+@partial(Program, static_argnames=("parts", "transition", "steps"))
 def _successive(
     block: Any,
     prior: Any,
@@ -37,6 +37,7 @@ def _successive(
     values: Any,
     chain_keys: Any,
     *,
+    parts: Any,
     transition: Any,
     steps: int,
 ) -> Any:
@@ -46,13 +47,13 @@ def _successive(
         def cycle(state: Any, i: Any) -> tuple[Any, Any]:
             parameters, values, key, total = state
             key, data_key, sweep_key = jax.random.split(key, 3)
-            values = simulate(block, parameters, values, data_key)
+            values = simulate_linear(parts, parameters, values, data_key)
             parameters = transition(block, prior, parameters, as_rows(values), sweep_key)
-            found = moments(block, prior, parameters, values)
+            found = moments(parts, prior, parameters, values)
             total = jax.tree.map(lambda t, f: t + jnp.where(i < steps, 0.0, f), total, found)
             return (parameters, values, key, total), None
 
-        zero = jax.tree.map(jnp.zeros_like, moments(block, prior, parameters, values))
+        zero = jax.tree.map(jnp.zeros_like, moments(parts, prior, parameters, values))
         state = (parameters, values, key, zero)
         total = lax.scan(cycle, state, jnp.arange(2 * steps))[0][3]
         return jax.tree.map(lambda t: t / steps, total)
@@ -60,11 +61,11 @@ def _successive(
     return jax.vmap(one)(starts, values, chain_keys)
 
 
-@Program
-def _marginal(block: Any, prior: Any, draws: Any, values: Any, data_keys: Any) -> Any:
+@partial(Program, static_argnames=("parts",))
+def _marginal(prior: Any, draws: Any, values: Any, data_keys: Any, *, parts: Any) -> Any:
     def one(parameters: Any, values: Any, key: Any) -> Any:
-        values = simulate(block, parameters, values, key)
-        return moments(block, prior, parameters, values)
+        values = simulate_linear(parts, parameters, values, key)
+        return moments(parts, prior, parameters, values)
 
     return jax.vmap(one)(draws, values, data_keys)
 
@@ -98,10 +99,10 @@ def run(
     starts = combination.draw(rng, chains)
     successive = _successive(
         block, prior, starts, values[:chains], own_keys[:chains],
-        transition=sampler.transition, steps=steps,
+        parts=combination.parts, transition=sampler.transition, steps=steps,
     )  # fmt: skip
     draws = combination.draw(rng, size)
-    marginal = _marginal(block, prior, draws, values[chains:], own_keys[chains:])
+    marginal = _marginal(prior, draws, values[chains:], own_keys[chains:], parts=combination.parts)
     found = {}
     for name, average in successive.items():
         own, other = np.asarray(average), np.asarray(marginal[name])

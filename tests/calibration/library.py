@@ -7,7 +7,6 @@ units and the relabelling of draws take part. Ranks are those of draws in `Fit.p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,16 +15,15 @@ import numpy as np
 import pandas as pd
 
 import clusterwise as cw
-from clusterwise.core.product import Product, ProductParameters, ProductPosterior
+from clusterwise.core.product import ProductParameters, ProductPosterior
 from clusterwise.core.random import random_key
-from clusterwise.core.runtime import Program, double_precision
+from clusterwise.core.runtime import double_precision
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.matrix_normal import LinearParameters
 from clusterwise.posteriors.stick_breaking import StickBreakingPosterior
-from clusterwise.regression.linear_gaussian import LinearGaussian
-from clusterwise.weights.mixing import MixingWeights
-from tests.calibration.registry import N_COLUMNS, Linear, draw_weights
-from tests.calibration.sbc import Ranks, summary
+from tests.calibration.parts import Linear
+from tests.calibration.registry import N_COLUMNS, draw_weights
+from tests.calibration.sbc import Ranks, log_priors, summary
 from tests.calibration.stories import quantities, simulate
 
 N_DRAWS = 31
@@ -52,7 +50,7 @@ class Fitted:
     densities: tuple[Linear, ...] = ()
 
     @property
-    def linear(self) -> tuple[Linear, ...]:
+    def parts(self) -> tuple[Linear, ...]:
         return (*self.densities, *(part for _, part in self.responses))
 
     @property
@@ -69,19 +67,14 @@ class Fitted:
             prior=prior,
         )
 
-    @property
-    def block(self) -> Product:
-        parts = tuple(LinearGaussian(part.regressors, part.responses) for part in self.linear)
-        return Product((MixingWeights(), *parts), N_COLUMNS)
-
     def prior(self) -> ProductPosterior:
         weights = self.weights.prior(_CLUSTERS, flat=False)
-        parts = (weights, *(part.build(_CLUSTERS) for part in self.linear))
+        parts = (weights, *(part.build(_CLUSTERS) for part in self.parts))
         return jax.tree.map(jnp.asarray, ProductPosterior(parts))
 
     def draw(self, rng: np.random.Generator, size: int) -> ProductParameters:
         weights = draw_weights(self.weights, rng, size, _CLUSTERS)
-        return ProductParameters((weights, *(p.draw(rng, size, _CLUSTERS) for p in self.linear)))
+        return ProductParameters((weights, *(p.draw(rng, size, _CLUSTERS) for p in self.parts)))
 
 
 def _regression(formula: str, **options: Any) -> tuple[str, Linear]:
@@ -146,20 +139,6 @@ def _read(fitted: Fitted, fit: cw.Fit) -> ProductParameters:
     return ProductParameters(tuple(parts))
 
 
-@Program
-def _simulate_program(block: Any, truths: Any, values: Any, data_keys: Any) -> Any:
-    return jax.vmap(partial(simulate, block))(truths, values, data_keys)
-
-
-@Program
-def _summary_program(block: Any, prior: Any, every: Any, values: Any) -> Any:
-    found = jax.vmap(lambda p: quantities(block, prior, p, values, _POINT))(every)
-    if isinstance(prior.parts[0], StickBreakingPosterior):
-        # Sticks have an order, which relabelling changes, and their density changes with it.
-        del found["log joint density"]
-    return {name: summary(value) for name, value in found.items()}
-
-
 @double_precision
 def run(engine: Any, name: str, replications: int, seed: int) -> Ranks:
     """Ranks of the truth among the draws of fits to simulated data."""
@@ -167,15 +146,21 @@ def run(engine: Any, name: str, replications: int, seed: int) -> Ranks:
     truths = jax.tree.map(jnp.asarray, fitted.draw(rng, replications))
     values = np.ones((replications, N_ROWS, N_COLUMNS))
     values[:, :, 1:3] = _CENTER + _X * rng.normal(size=(replications, N_ROWS, 2))
-    block, prior, model = fitted.block, fitted.prior(), fitted.model
+    parts, prior, model = fitted.parts, fitted.prior(), fitted.model
     data_keys = jax.random.split(random_key(int(rng.integers(2**32))), replications)
-    simulated = np.asarray(_simulate_program(block, truths, jnp.asarray(values), data_keys))
+    simulated = simulate(parts, truths, jnp.asarray(values), data_keys)
     found = []
     for i in range(replications):
         frame = pd.DataFrame(simulated[i, :, 1:], columns=list(_COLUMNS))
         fit = model.fit(frame, engine=engine, random_state=int(rng.integers(2**32)))
         truth = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], truths)
         drawn = _read(fitted, fit)
-        every = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), truth, drawn)
-        found.append(jax.tree.map(np.asarray, _summary_program(block, prior, every, simulated[i])))
+        every = jax.tree.map(lambda a, b: jnp.concatenate([a, b])[None], truth, drawn)
+        log_prior = np.asarray(log_priors(prior, every))
+        every, own = jax.tree.map(np.asarray, every), simulated[i : i + 1, None]
+        ranked = quantities(parts, prior, log_prior, every, own, _POINT)
+        if isinstance(prior.parts[0], StickBreakingPosterior):
+            # Sticks have an order, which relabelling changes, and their density changes with it.
+            del ranked["log joint density"]
+        found.append({name: summary(value[0]) for name, value in sorted(ranked.items())})
     return Ranks.collect(jax.tree.map(lambda *parts: np.stack(parts), *found), N_DRAWS)

@@ -1,9 +1,9 @@
 """What is calibrated: samplers, and models made of weights, covariates and responses.
 
 A new sampler joins by one entry of `SAMPLERS`, a new kind of weights, covariates or response by one
-entry of `WEIGHTS`, `COVARIATES` or `RESPONSES`. Priors are written as a user writes them; truths
-are drawn from what their documentation says, by NumPy and SciPy.
-Rows have five columns: the constant, two regressors, two responses.
+entry of `WEIGHTS`, `COVARIATES` or `RESPONSES`, a new family by one in `families.py`. Priors are
+written as a user writes them; truths are drawn from what their documentation says, by NumPy and
+SciPy. Rows have five columns or more: the constant, two regressors, and the responses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy import special, stats
+from scipy import special
 
 import clusterwise as cw
 from clusterwise.core.product import Product, ProductParameters, ProductPosterior
@@ -24,14 +24,16 @@ from clusterwise.core.rows import RowBlock
 from clusterwise.engines.gibbs import sweep
 from clusterwise.posteriors.dirichlet import Weights
 from clusterwise.posteriors.gates import SoftmaxGates, StickGates
-from clusterwise.posteriors.matrix_normal import LinearParameters
-from clusterwise.regression.linear_gaussian import LinearGaussian
-from clusterwise.regression.prior import LinearFrame
 from clusterwise.weights.specification import GateDesign
+from tests.calibration.families import FAMILY_RESPONSES
 from tests.calibration.nuts import trajectories
+from tests.calibration.parts import AbstractPart, Linear
+from tests.calibration.stories import GATING
 
 N_CLUSTERS = 3
 N_COLUMNS = 5
+N_ROWS, N_FAMILY_ROWS = 23, 60
+N_DRAWS, N_FAMILY_DRAWS = 31, 15
 
 
 # Samplers
@@ -63,30 +65,45 @@ class Sampler:
     transition: Callable[..., Any] | None = None
 
 
-def chain_of(transition: Callable[..., Any], *, warmup: int, thin: int) -> Sampler:
-    """A sampler that applies one transition after the other."""
+def chain_of(
+    transition: Callable[..., Any], *, warmup: int, thin: int, tested: int | None = None
+) -> Sampler:
+    """A sampler that applies one transition after the other.
+
+    Parameters
+    ----------
+    transition
+        One of them.
+    warmup, thin
+        Transitions before the first draw, and from one draw to the next.
+    tested
+        From one draw to the next where draws are tested, and may be left out.
+    """
 
     def draws(block: Any, prior: Any, start: Any, rows: RowBlock, key: Any, n_draws: int) -> Any:
+        step = thin if block.exact else tested or thin
+
         def advance(_: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
             parameters, now = state
             now, own = jax.random.split(now)
             return transition(block, prior, parameters, rows, own), now
 
         def kept(state: tuple[Any, Any], _: Any) -> tuple[tuple[Any, Any], Any]:
-            state = lax.fori_loop(0, thin, advance, state)
+            state = lax.fori_loop(0, step, advance, state)
             return state, state[0]
 
         # One loop: a second one for the warm-up would be compiled again.
-        skipped = -(-warmup // thin)
+        skipped = -(-warmup // step)
         every = lax.scan(kept, (start, key), None, length=skipped + n_draws)[1]
         return jax.tree.map(lambda leaf: leaf[skipped:], every)
 
-    about = f"Every {thin}th sweep after {warmup}, from a draw of the prior."
+    about = f"Every {thin}th sweep after {warmup}, from a draw of the prior"
+    about += f"; every {tested}th where draws are tested." if tested else "."
     return Sampler(draws, about, transition)
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "gibbs": chain_of(one_sweep, warmup=60, thin=15),
+    "gibbs": chain_of(one_sweep, warmup=60, thin=15, tested=30),
     "nuts": Sampler(
         trajectories(known=(57, 3), learned=(130, 20), max_tree_depth=4),
         "Every third trajectory after 57 that adapt, of at most 15 steps, from and in the "
@@ -113,69 +130,15 @@ WEIGHTS: dict[str, Any] = {
     "known weights": cw.KnownWeights((0.5, 0.3, 0.2)),
 }
 
+# Clusters of families have rows enough: of very few, a dispersion is left slowly.
+EVEN: dict[str, Any] = {"even Dirichlet": cw.Dirichlet(8.0)}
+
 # Weights that depend on the first regressor, which is then given: not with covariates.
 GATED: dict[str, Any] = {
     "gated": cw.Gated("x1", scale=1.5),
     "logit stick-breaking": cw.LogitStickBreaking("x1", 1.7),
 }
-_GATING = (0, 1)
 _GATE_DESIGN = GateDesign(np.eye(2), np.array([1.0, 0.0]))
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear Gaussian part: what a user says of it, and its columns."""
-
-    owner: cw.Gaussian | cw.GaussianCovariates
-    prior: Any
-    regressors: tuple[int, ...]
-    responses: tuple[int, ...]
-
-    @property
-    def shared(self) -> bool:
-        if isinstance(self.owner, cw.Gaussian):
-            return self.owner.shared_sigma or self.owner.sigma is not None
-        return self.owner.shared or self.owner.covariance is not None
-
-    @property
-    def known(self) -> np.ndarray | None:
-        if isinstance(self.owner, cw.Gaussian):
-            sigma = self.owner.sigma
-            return None if sigma is None else np.full((1, 1), sigma**2)
-        return None if self.owner.covariance is None else np.asarray(self.owner.covariance)
-
-    def build(self, k: int) -> Any:
-        """The prior as the library makes it, in units that are the data's."""
-        p, q = len(self.regressors), len(self.responses)
-        frame = LinearFrame(np.eye(p + q), p, np.eye(p), np.ones(q), np.zeros((p, q)), k)
-        return self.owner.prior("the part", frame, self.prior)
-
-    def draw(self, rng: np.random.Generator, size: int, k: int) -> LinearParameters:
-        """`size` draws from what the prior's documentation says."""
-        p, q, t = len(self.regressors), len(self.responses), 1 if self.shared else k
-        prior, known = self.prior, self.known
-        if known is not None:
-            covariance = np.broadcast_to(known, (size, 1, q, q))
-        elif isinstance(prior, cw.NormalInverseWishart):
-            wishart = stats.invwishart(prior.degrees_of_freedom, prior.scale)
-            covariance = wishart.rvs(size * t, random_state=rng).reshape(size, t, q, q)
-        else:
-            spherical = getattr(self.owner, "covariance_type", "diag") == "spherical"
-            gamma = rng.gamma(prior.shape, size=(size, t, 1 if spherical else q))
-            variances = np.broadcast_to(prior.rate / gamma, (size, t, q))
-            covariance = variances[..., None] * np.eye(q)
-        mean = np.broadcast_to(prior.mean, (max(p, q),)).reshape(p, q)
-        noise = rng.normal(size=(size, k, p, q))
-        if isinstance(prior, cw.NormalInverseWishart):
-            noise = noise @ np.swapaxes(np.linalg.cholesky(covariance), 2, 3)
-            noise /= np.sqrt(prior.mean_precision)
-        else:
-            spread = np.asarray(prior.covariance)
-            factor = np.linalg.cholesky(spread if spread.ndim else spread * np.eye(max(p, q)))
-            noise = factor @ noise if p > 1 else noise @ factor.T
-            if known is None:
-                noise = noise * np.sqrt(np.diagonal(covariance, axis1=2, axis2=3))[:, :, None, :]
-        return LinearParameters(mean + noise, np.array(covariance))
 
 
 def _density(prior: Any, **options: Any) -> tuple[Linear, ...]:
@@ -227,27 +190,53 @@ class Combination:
         return f"{self.weights}; covariates: {self.covariates}; response: {self.response}"
 
     @property
-    def linear(self) -> tuple[Linear, ...]:
-        return (*COVARIATES[self.covariates], *RESPONSES[self.response])
+    def parts(self) -> tuple[AbstractPart, ...]:
+        return (*COVARIATES[self.covariates], *(RESPONSES | FAMILY_RESPONSES)[self.response])
+
+    @property
+    def n_columns(self) -> int:
+        return max([N_COLUMNS, *(p.n_columns for p in FAMILY_RESPONSES.get(self.response, ()))])
+
+    @property
+    def point(self) -> np.ndarray:
+        """A row to predict: a level, or a count out of some trials, where it has to be one."""
+        found = [1.0, 0.5, -0.5, 0.3, 0.2]
+        for part in FAMILY_RESPONSES.get(self.response, ()):
+            found[3:] = part.case.observed(np.ones(1))[:, 0]
+        return np.array(found)
+
+    @property
+    def from_truth(self) -> bool:
+        """Whether chains start from the truth: tested draws may not leave a far start at all."""
+        return self.response in FAMILY_RESPONSES
+
+    @property
+    def n_rows(self) -> int:
+        return N_FAMILY_ROWS if self.response in FAMILY_RESPONSES else N_ROWS
+
+    @property
+    def n_draws(self) -> int:
+        """Draws that a truth is ranked among: few where chains go slowly."""
+        return N_DRAWS if self.block.exact else N_FAMILY_DRAWS
 
     @property
     def block(self) -> Product:
-        parts = tuple(LinearGaussian(part.regressors, part.responses) for part in self.linear)
-        return Product((self._specification.block(_GATING), *parts), N_COLUMNS)
+        parts = tuple(part.block for part in self.parts)
+        return Product((self._specification.block(GATING), *parts), self.n_columns)
 
     @property
     def _specification(self) -> Any:
-        return (WEIGHTS | GATED)[self.weights]
+        return (WEIGHTS | EVEN | GATED)[self.weights]
 
     def prior(self, k: int = N_CLUSTERS) -> ProductPosterior:
         weights = self._specification.prior(k, flat=False, design=_GATE_DESIGN)
-        parts = (weights, *(part.build(k) for part in self.linear))
+        parts = (weights, *(part.build(k) for part in self.parts))
         return jax.tree.map(jnp.asarray, ProductPosterior(parts))
 
     def draw(self, rng: np.random.Generator, size: int, k: int = N_CLUSTERS) -> ProductParameters:
         """`size` draws of the prior, arrays with a leading axis."""
         weights = draw_weights(self._specification, rng, size, k)
-        drawn = ProductParameters((weights, *(p.draw(rng, size, k) for p in self.linear)))
+        drawn = ProductParameters((weights, *(p.draw(rng, size, k) for p in self.parts)))
         return jax.tree.map(jnp.asarray, drawn)
 
 
@@ -286,6 +275,11 @@ def draw_weights(specification: Any, rng: np.random.Generator, size: int, k: int
     return Weights(log_weights, concentration)
 
 
+# Families and gates, with the rest as simple as it may be.
+EXTENDED = [
+    *(Combination(even, "none", response) for even in EVEN for response in FAMILY_RESPONSES),
+    *(Combination(weights, "none", "sigma") for weights in GATED),
+]
 COMBINATIONS = [
     Combination(weights, covariates, response)
     for covariates in COVARIATES

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from tests.calibration import geweke, library, sbc
+from tests.calibration import geweke, library, registry
 from tests.calibration.registry import (
     COMBINATIONS,
     COVARIATES,
+    EXTENDED,
+    GATED,
     N_CLUSTERS,
     RESPONSES,
     SAMPLERS,
@@ -28,12 +30,16 @@ _FEW_BINS, _FEW_POINTS = 8, 16
 
 
 class Sizes(NamedTuple):
-    """Replications of the main and of the other combinations, Geweke's chains, fits a model."""
+    """Replications of the main and of the other combinations, Geweke's chains, fits a model.
+
+    The last are replications of families of responses, and of gates.
+    """
 
     replications: int = 1000
     others: int = 100
     chains: int = 500
     fits: int = 100
+    extended: int = 1000
 
 
 class Study(NamedTuple):
@@ -44,6 +50,7 @@ class Study(NamedTuple):
     ranks: dict[Combination, Ranks]
     geweke: dict[Combination, dict[str, float]]
     fitted: dict[str, Ranks]
+    extended: dict[Combination, Ranks]
 
 
 class Tests(NamedTuple):
@@ -91,6 +98,10 @@ def write(studies: list[Study], output: Path) -> bool:
             page.append(_verdict("Ranks of the sampler's own functions", families[-1]))
             page += [_by_pair(study, families[-1]), _by_quantity(study, families[-1])]
             page.append(_plots(study, output))
+        if study.extended:
+            families.append(rank_tests(study.extended, few=True))
+            page.append(_verdict("Families of responses, and gates", families[-1]))
+            page += [_by_response(study, families[-1]), _extended_plot(study, output)]
         if study.fitted:
             families.append(rank_tests(study.fitted, few=True))
             page.append(_verdict("Ranks through `Model.fit`", families[-1]))
@@ -107,20 +118,23 @@ def write(studies: list[Study], output: Path) -> bool:
 def _introduction() -> str:
     text = (Path(__file__).parent / "introduction.md").read_text(encoding="utf-8")
     return text.format(
-        rows=sbc.N_ROWS,
-        draws=sbc.N_DRAWS,
+        rows=registry.N_ROWS,
+        draws=registry.N_DRAWS,
+        family_rows=registry.N_FAMILY_ROWS,
+        family_draws=registry.N_FAMILY_DRAWS,
         joint_rows=geweke.N_ROWS,
         clusters=N_CLUSTERS,
         weights="; ".join(WEIGHTS),
         covariates=", ".join(COVARIATES),
         responses=", ".join(RESPONSES),
+        families="; ".join(map(_title, EXTENDED)),
         fit_rows=library.N_ROWS,
         level=LEVEL,
     )
 
 
 def _sizes(study: Study) -> str:
-    main, others, chains, fits = study.sizes
+    main, others, chains, fits, more = study.sizes
     pairs = len(set(study.ranks) & set(rotation()))
     rest = len(COMBINATIONS) - len(rotation())
     parts = [
@@ -132,6 +146,8 @@ def _sizes(study: Study) -> str:
     if SAMPLERS[study.sampler].transition is not None:
         parts.append(f"; {len(study.geweke)} of {len(rotation())} pairs in Geweke's comparison")
         parts.append(f" of {chains:,} chains")
+    parts.append(f"; {len(study.extended)} of {len(EXTENDED)} families and gates")
+    parts.append(f" with {more:,} replications" if study.extended else "")
     parts.append(f"; {len(study.fitted)} of {len(library.MODELS)} models of {fits:,} fits each.\n")
     return "".join(parts)
 
@@ -212,6 +228,42 @@ def _by_model(study: Study, tests: Tests) -> str:
         rows.append([model, _smallest([tests.of(model)]), f"{lag:.2f}"])
     header = ["model", "smallest p-value (tests)", "largest autocorrelation"]
     return _table(header, rows)
+
+
+def _by_response(study: Study, tests: Tests) -> str:
+    rows = []
+    for combination, ranks in study.extended.items():
+        own = tests.of(combination)
+        worst = max(ranks.autocorrelation, key=ranks.autocorrelation.__getitem__)
+        rows.append(
+            [
+                _title(combination),
+                _smallest([own]),
+                f"{min(1.0, own.min() * own.size):.2g}",
+                f"{np.mean(list(ranks.autocorrelation.values())):.2f}",
+                f"{ranks.autocorrelation[worst]:.2f} ({worst})",
+            ]
+        )
+    caption = (
+        "Smallest p-value of each model and the number of tests; that p-value times the number "
+        "(Bonferroni); and the autocorrelation of thinned draws, average and largest.\n\n"
+    )
+    header = ["model", "smallest p-value (tests)", "adjusted in the model"]
+    return caption + _table([*header, "autocorrelation", "largest"], rows)
+
+
+def _title(combination: Combination) -> str:
+    return combination.weights if combination.weights in GATED else combination.response
+
+
+def _extended_plot(study: Study, output: Path) -> str:
+    size = len(next(iter(next(iter(study.extended.values())).ranks.values())))
+    found = {(_title(c), "families and gates"): ranks for c, ranks in study.extended.items()}
+    name = f"calibration/{study.sampler}-families.svg"
+    rows = [_title(c) for c in study.extended]
+    (output / name).write_text(rank_plot(found, rows, ["families and gates"]), encoding="utf-8")
+    what = f"Rank plots of families by {study.sampler}"
+    return f"![{what}]({name})\n\nAs above, {size:,} replications.\n"
 
 
 def _plots(study: Study, output: Path) -> str:

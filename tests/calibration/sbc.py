@@ -17,11 +17,9 @@ import numpy as np
 
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import Program
-from tests.calibration.registry import N_COLUMNS, Combination, Sampler
+from tests.calibration.registry import Combination, Sampler
 from tests.calibration.stories import as_rows, quantities, simulate
 
-N_ROWS = 23
-N_DRAWS = 31
 _BATCH = 200
 
 
@@ -40,50 +38,59 @@ class Ranks(NamedTuple):
         return cls(ranks, {name: float(value) for name, value in lags.items()}, n_draws)
 
 
-def summary(every: Any) -> tuple[Any, Any, Any]:
-    """Rank of the first value among the others, their lagged products and their variance."""
-    draws = every[1:]
-    centred = draws - draws.mean()
-    lagged = (centred[1:] * centred[:-1]).mean()
-    return (draws < every[0]).sum(), lagged, jnp.square(centred).mean()
+def summary(every: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rank of the first value (..., draws) among the others, their lagged products, variance."""
+    draws = every[..., 1:]
+    centred = draws - draws.mean(axis=-1, keepdims=True)
+    lagged = (centred[..., 1:] * centred[..., :-1]).mean(axis=-1)
+    below = (draws < every[..., :1]).sum(axis=-1)
+    return below, lagged, np.square(centred).mean(axis=-1)
 
 
 @partial(Program, static_argnames=("draws", "n_draws"))
-def _replicate(
-    block: Any, prior: Any, truths: Any, starts: Any, values: Any, data_keys: Any, *,
-    draws: Any, n_draws: int,
-) -> Any:  # fmt: skip
-    def one(truth: Any, start: Any, values: Any, key: Any) -> Any:
-        data_key, chain_key = jax.random.split(key)
-        values = simulate(block, truth, values, data_key)
-        drawn = draws(block, prior, start, as_rows(values), chain_key, n_draws)
-        every = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), truth, drawn)
-        found = jax.vmap(lambda p: quantities(block, prior, p, values))(every)
-        return {name: summary(value) for name, value in found.items()}
+def _draw(
+    block: Any, prior: Any, starts: Any, values: Any, chain_keys: Any, *, draws: Any, n_draws: int
+) -> Any:
+    def one(start: Any, values: Any, key: Any) -> Any:
+        return draws(block, prior, start, as_rows(values), key, n_draws)
 
-    return jax.vmap(one)(truths, starts, values, data_keys)
+    return jax.vmap(one)(starts, values, chain_keys)
+
+
+@Program
+def log_priors(prior: Any, parameters: Any) -> Any:
+    """Log density of parameters, arrays with two leading axes."""
+    return jax.vmap(jax.vmap(prior.log_prob))(parameters)
 
 
 def run(
     sampler: Sampler, combination: Combination, replications: int, seed: int,
-    *, n_draws: int = N_DRAWS, n_rows: int = N_ROWS,
+    *, n_draws: int | None = None, n_rows: int | None = None,
 ) -> Ranks:  # fmt: skip
-    """Ranks of the truth among draws that start from another draw of the prior.
+    """Ranks of the truth among draws, which start where the combination says.
 
     Batches of one size share a program, however many replications there are.
     """
     rng = np.random.default_rng(seed)
-    block, prior = combination.block, combination.prior()
+    n_rows, n_draws = n_rows or combination.n_rows, n_draws or combination.n_draws
+    block, prior, parts = combination.block, combination.prior(), combination.parts
     found = []
     for first in range(0, replications, _BATCH):
         size = min(_BATCH, replications - first)
         truths, starts = combination.draw(rng, size), combination.draw(rng, size)
-        values = np.ones((size, n_rows, N_COLUMNS))
+        starts = truths if combination.from_truth else starts
+        values = np.ones((size, n_rows, combination.n_columns))
         values[:, :, 1:3] = rng.normal(size=(size, n_rows, 2))
         own = jax.random.split(random_key(int(rng.integers(2**32))), size)
-        part = _replicate(
-            block, prior, truths, starts, jnp.asarray(values), own,
+        data_keys, chain_keys = jnp.moveaxis(jax.vmap(jax.random.split)(own), 1, 0)
+        values = simulate(parts, truths, jnp.asarray(values), data_keys)
+        drawn = _draw(
+            block, prior, starts, jnp.asarray(values), chain_keys,
             draws=sampler.draws, n_draws=n_draws,
         )  # fmt: skip
-        found.append(jax.tree.map(np.asarray, part))
+        every = jax.tree.map(lambda a, b: jnp.concatenate([a[:, None], b], 1), truths, drawn)
+        log_prior = np.asarray(log_priors(prior, every))
+        every = jax.tree.map(np.asarray, every)
+        ranked = quantities(parts, prior, log_prior, every, values[:, None], combination.point)
+        found.append({name: summary(value) for name, value in sorted(ranked.items())})
     return Ranks.collect(jax.tree.map(lambda *parts: np.concatenate(parts), *found), n_draws)

@@ -14,11 +14,12 @@ _REACH = 1.6  # half the height of a panel, in half-widths of the band
 
 def rank_plot(found: dict[tuple[str, str], Ranks], rows: list[str], columns: list[str]) -> str:
     """Panels of rows by columns: empirical distribution functions minus the uniform one."""
-    n = len(next(iter(next(iter(found.values())).ranks.values())))
+    first = next(iter(found.values()))
+    n, points = len(next(iter(first.ranks.values()))), min(POINTS, first.n_draws + 1)
     width = _LEFT + len(columns) * (_WIDTH + _GAP)
     height = _TOP + len(rows) * (_HEIGHT + _GAP)
-    low, high = (limit / n for limit in pointwise_limits(n, band_level(n)))
-    share = np.arange(1, POINTS) / POINTS
+    low, high = (limit / n for limit in pointwise_limits(n, band_level(n, points=points), points))
+    share = np.arange(1, points) / points
     reach = _REACH * float((high - share).max())
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
@@ -39,7 +40,7 @@ def rank_plot(found: dict[tuple[str, str], Ranks], rows: list[str], columns: lis
             places = np.concatenate([share, share[::-1]])
             parts.append(f'<path d="{_path(places, outline, reach)}z" fill="#ddd"/>')
             for number, ranks in enumerate(panel.ranks.values()):
-                counts = ecdf_counts(ranks, panel.n_draws)
+                counts = ecdf_counts(ranks, panel.n_draws, points)
                 line = _path(share, counts / n - share, reach)
                 parts.append(f'<path d="{line}" stroke="{_COLOURS[number % len(_COLOURS)]}"/>')
             parts.append(f'<rect width="{_WIDTH}" height="{_HEIGHT}" stroke="#999"/></g>')

@@ -7,7 +7,14 @@ test is 0.001.
 import pytest
 
 from tests.calibration import geweke, library, sbc
-from tests.calibration.registry import COVARIATES, GATED, RESPONSES, SAMPLERS, WEIGHTS, Combination
+from tests.calibration.registry import (
+    COVARIATES,
+    EXTENDED,
+    RESPONSES,
+    SAMPLERS,
+    WEIGHTS,
+    Combination,
+)
 from tests.calibration.report import LEVEL, joint_tests, rank_tests
 
 # Processes that differ in numbers only share a program.
@@ -47,11 +54,10 @@ def test_ranks_are_uniform(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("chosen", EXTENDED, ids=lambda c: c.name)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_ranks_are_uniform_where_weights_depend_on_the_row(name):
-    chosen = [Combination(weights, "none", "sigma") for weights in GATED]
-    found = {c: sbc.run(SAMPLERS[name], c, 300, i, n_draws=15) for i, c in enumerate(chosen)}
-    tests = rank_tests(found, few=True)
+def test_ranks_are_uniform_of_families_and_gates(name, chosen):
+    tests = rank_tests({chosen: sbc.run(SAMPLERS[name], chosen, 300, 0)}, few=True)
     worst = tests.owners[int(tests.raw.argmin())]
     assert tests.adjusted.min() >= LEVEL, worst
 
