@@ -236,7 +236,7 @@ def test_numpyros_own_sampler_agrees_with_gibbs(data):
         start = {n: jnp.asarray(gibbs[n].mean(("chain", "draw")).to_numpy()) for n in names}
         init = numpyro.infer.init_to_value(values=start)
         kernel = NUTS(model.numpyro(data), init_strategy=init)
-        mcmc = MCMC(kernel, num_warmup=400, num_samples=500, progress_bar=False)
+        mcmc = MCMC(kernel, num_warmup=150, num_samples=300, progress_bar=False)
         draws = samples(mcmc, jax.random.key(1))
     for name in names:
         own = np.asarray(draws[name])
