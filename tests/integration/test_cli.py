@@ -311,7 +311,7 @@ BAD_FITS = {
     "too many clusters": (["y ~ x", "-k", 151], ["n_components=151"]),
     "family": (["y ~ x", "--family", "weibull"], ["family='weibull'", "gaussian"]),
     "weights": (["y ~ x", "--weights", "even"], ["even", "dirichlet"]),
-    "shared": (["y ~ x", "--shared", "x"], ["shared='x'"]),
+    "shared": (["y ~ x", "--shared", "z"], ["shared='z'"]),
     "groups": (["y ~ x", "--groups", "who"], ["who"]),
     "offset": (["y ~ x", "--offset", "x"], ["offset='x'"]),
     "trials": (["y ~ x", "--trials", "x"], ["trials='x'"]),
