@@ -138,7 +138,7 @@ def test_both_bootstraps_of_groups_are_close_to_the_observed_information(fit, ro
         assert ratio.to_numpy().max() < 1.6
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_likelihood_ratio_is_that_of_groups(fit, model, rows):
     """One cluster is least squares, whatever the groups; two are far apart here."""
     found = cw.likelihood_ratio_test(model, rows, n_replicates=9, random_state=0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +15,6 @@ from clusterwise.inference.errors import standard_errors
 from clusterwise.refit import assemble_again, information_of
 from tests import derivatives
 
-DATA = Path(__file__).parents[1] / "reference" / "data"
 EM = cw.EM(n_init=4, tol=1e-13)
 
 
@@ -95,17 +92,6 @@ def test_other_data_and_other_engines_are_refused(co2):
     shuffled = data.assign(CO2=data["CO2"].to_numpy()[::-1])
     with pytest.raises(cw.DataError, match="28 rows, log likelihood"):
         fit.standard_errors(shuffled)
-
-
-@pytest.mark.long
-def test_errors_on_few_tones_are_those_of_an_independent_optimiser():
-    data = pd.read_csv(DATA / "NOdata.csv")
-    fit = cw.Model("Equivalence ~ NO", prior="flat").fit(data, engine=EM, random_state=0)
-    expected = [
-        [0.00807010817080129, 0.004729185707519668],
-        [0.01428422496109204, 0.006291615525912874],
-    ]
-    np.testing.assert_allclose(fit.standard_errors(data).coefficients, expected, rtol=1e-4)
 
 
 @pytest.mark.slow

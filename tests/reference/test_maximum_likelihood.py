@@ -82,6 +82,31 @@ def test_every_seed_reaches_the_reference(name: str) -> None:
         assert fit.converged
 
 
+# Of intercept and slope of each line, at the optimum of the independent optimiser.
+ERRORS = {
+    "co2": [[1.0257281846576727, 0.04260398913402471], [0.6653188394486187, 0.0346687319524147]],
+    "no": [
+        [0.00807010817080129, 0.004729185707519668],
+        [0.01428422496109204, 0.006291615525912874],
+    ],
+    "no, gated": [
+        [0.014645958642453332, 0.006443893867685366],
+        [0.008501769928785454, 0.005407492301111883],
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(ERRORS))
+def test_standard_errors_are_the_reference_s(name: str) -> None:
+    reference = REFERENCES[name]
+    data = read(reference.data)
+    fit = cw.Model(prior="flat", **reference.model).fit(
+        data, engine=cw.EM(n_init=4, tol=1e-13), random_state=0
+    )
+    np.testing.assert_allclose(fit.standard_errors(data).coefficients, ERRORS[name], rtol=1e-5)
+
+
 @pytest.mark.long
 def test_the_spurious_optimum_of_tonedata_is_listed_and_not_chosen() -> None:
     data = read("tonedata")
