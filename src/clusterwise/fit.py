@@ -681,7 +681,11 @@ class Fit:
 
     @cached_property
     def _at_draws(self) -> NormalPredictive:
-        """What draws of the parameters, or the point estimates, say of new rows."""
+        """What some draws of the parameters, or the point estimates, say of new rows."""
+        return self._over_draws(_PREDICTION_DRAWS)
+
+    def _over_draws(self, n_draws: int) -> NormalPredictive:
+        """What so many draws, evenly spread, say; all of them where there are fewer."""
         self._record = record = self._record.with_draws()
         draws = record.draws
         if draws is None:
@@ -689,7 +693,7 @@ class Fit:
         else:
             flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
             total = jax.tree.leaves(flat)[0].shape[0]
-            places = np.linspace(0, total - 1, min(total, _PREDICTION_DRAWS)).round().astype(int)
+            places = np.linspace(0, total - 1, min(total, n_draws)).round().astype(int)
             chosen = jax.tree.map(lambda leaf: leaf[places], flat)
         return NormalPredictive(self.reader, self._record.block, chosen)
 
@@ -803,7 +807,9 @@ class Fit:
         level
             Probability of the central interval.
         n_samples
-            Draws for each row for kind="sample".
+            Draws for each row for kind="sample". The rows of one have one draw of the parameters
+            of a sampled fit, so that it is a data set of the posterior predictive distribution;
+            of a variational fit rows are drawn apart.
         response
             Which response, where the model has several; kind="mean" gives all.
         random_state
@@ -829,7 +835,11 @@ class Fit:
             regressors=True,
             complete=(self._layout.parts[part].kind,),
         )
-        found = self._predictive.predict(rows, part, question)
+        predictive = self._predictive
+        if predictive is self._at_draws and question.shared.size > _PREDICTION_DRAWS:
+            # Each sample has a draw of its own.
+            predictive = self._over_draws(question.shared.size)
+        found = predictive.predict(rows, part, question)
         return self.reader.in_order(found, data, axis=1 if kind == "sample" else 0)
 
     def component_predictions(

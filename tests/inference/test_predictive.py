@@ -113,3 +113,46 @@ def test_quantiles_and_densities_are_scipys(dof):
         expected = np.log([weights[i] @ components.pdf(y) for y in found[i]])
         # Log gamma functions of a million are some 6e6, and theirs is the rounding.
         np.testing.assert_allclose(mixture.log_density(found)[i], expected, rtol=0, atol=1e-8)
+
+
+def test_the_rows_of_a_sample_have_one_draw_of_the_parameters():
+    """Two clusters of three draws, far apart: where the values lie says which draw they are of."""
+    means = np.tile(np.array([0.0, 1, 10, 11, 20, 21]), (400, 1))
+    log_weights = np.log(np.tile(np.array([0.25, 0.75] * 3) / 3, (400, 1)))
+    mixture = StudentMixture(log_weights, means, np.full(6, 1e-3), np.full(6, np.inf))
+    found = mixture.sample((np.arange(30) + 0.5) / 30, 2, np.random.default_rng(0))
+    np.testing.assert_array_equal(
+        np.round(found / 10).T, np.tile(np.repeat([0, 1, 2], 10), (400, 1))
+    )
+    # Clusters are drawn for each row: 12,000 of them.
+    assert (np.round(found) % 10).mean() == pytest.approx(0.75, abs=0.02)
+    # Where draws count for more in some rows, each row still has its own shares.
+    log_weights[200:, :4] = np.log([0.4, 0.1, 0.05, 0.05])
+    log_weights[200:, 4:] = np.log([0.2, 0.2])
+    apart = StudentMixture(log_weights, means, np.full(6, 1e-3), np.full(6, np.inf))
+    found = np.round(apart.sample((np.arange(500) + 0.5) / 500, 2, np.random.default_rng(0)))
+    shares = [(found[:, 200:] == value).mean() for value in means[0]]
+    np.testing.assert_allclose(shares, [0.4, 0.1, 0.05, 0.05, 0.2, 0.2], atol=0.01)
+
+
+@pytest.mark.slow
+def test_samples_of_a_gibbs_fit_are_posterior_predictive_data_sets():
+    """Of a conjugate regression on six rows: Student t for a row, and for the mean of two."""
+    x = np.array([-1.0, -0.5, 0.0, 0.3, 0.9, 1.4])
+    y = 1 + 2 * x + 0.7 * np.random.default_rng(1).normal(size=6)
+    prior = cw.NormalInverseGamma(mean=0.0, covariance=10.0, shape=2.0, rate=1.0)
+    model = cw.Model("y ~ x", n_components=1, prior={"y": prior})
+    fit = model.fit({"x": x, "y": y}, engine=cw.Gibbs(100, 2500, 4, n_init=1), random_state=0)
+    design, new = (np.column_stack([np.ones(len(at)), at]) for at in (x, [0.2, 2.5]))
+    precision = design.T @ design + np.eye(2) / 10
+    mean = np.linalg.solve(precision, design.T @ y)
+    shape, rate = 2 + 6 / 2, 1 + (y @ y - mean @ precision @ mean) / 2
+    scale = rate / shape * (np.eye(2) + new @ np.linalg.solve(precision, new.T))
+    drawn = fit.predict({"x": new[:, 1]}, kind="sample", n_samples=10_000, random_state=3)
+    for values, at, variance in (
+        (drawn[:, 0], new[0] @ mean, scale[0, 0]),
+        (drawn[:, 1], new[1] @ mean, scale[1, 1]),
+        (drawn.mean(axis=1), (new @ mean).mean(), scale.mean()),
+    ):
+        # Of 10,000 independent values the distance is above 0.02 once in a thousand.
+        assert kstest(values, t(2 * shape, at, np.sqrt(variance)).cdf).statistic < 0.02

@@ -28,6 +28,7 @@ DOCUMENTS = (
     "docs/plots.md",
     "docs/posteriors.md",
     "docs/tutorial.md",
+    "docs/uncertainty.md",
 )
 TEXTS = (
     "docs/big-files.md",

@@ -62,10 +62,22 @@ class AbstractMixture(ABC):
         cumulative = np.cumsum(np.exp(self.log_weights), axis=1)
         return cumulative / cumulative[:, -1:]
 
-    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws (size, n)."""
-        n = len(self._cumulative)
-        return np.stack([self.sample_at(rng.random(n), rng) for _ in range(size)])
+    def sample(self, shared: np.ndarray, n_components: int, rng: np.random.Generator) -> np.ndarray:
+        """Samples (size, n) whose rows have one draw of the parameters, where draws count alike.
+
+        Each sample's uniform number of `shared` (size,) says at which share of the draws it is;
+        where draws count for more in some rows than in others, rows have draws near one another.
+        """
+        n, width = self._cumulative.shape
+        # Where the draws of each row begin and end.
+        ends = self._cumulative[:, n_components - 1 :: n_components]
+        edges = np.concatenate([np.zeros((n, 1)), ends], axis=1)
+        rows, last, found = np.arange(n), width // n_components - 1, []
+        for at in shared:
+            draw = np.minimum((ends < at).sum(axis=1), last)
+            low, high = edges[rows, draw], edges[rows, draw + 1]
+            found.append(self.sample_at(low + (high - low) * rng.random(n), rng))
+        return np.stack(found)
 
     def chosen(self, uniform: np.ndarray) -> np.ndarray:
         """Clusters (n,) at which their probabilities reach uniform (n,)."""

@@ -28,8 +28,9 @@ class Question(NamedTuple):
 
     kind: str
     levels: np.ndarray
-    n_samples: int
     rng: np.random.Generator
+    shared: np.ndarray
+    """For each sample a uniform number that all of its rows have, spread evenly."""
 
     @classmethod
     def check(
@@ -49,16 +50,22 @@ class Question(NamedTuple):
             levels = np.array([(1 - level) / 2, (1 + level) / 2])
         if np.any((levels <= 0) | (levels >= 1)):
             raise OptionError("q and level must lie strictly between 0 and 1.")
-        return cls(kind, levels, n_samples, rng)
+        shared = np.zeros(0)
+        if kind == "sample":
+            whole = isinstance(n_samples, (int, np.integer)) and not isinstance(n_samples, bool)
+            if not whole or n_samples < 1:
+                raise OptionError(f"n_samples={n_samples!r} must be a whole number, at least 1.")
+            shared = (rng.permutation(n_samples) + rng.random(n_samples)) / n_samples
+        return cls(kind, levels, rng, shared)
 
-    def answer(self, mixture: AbstractMixture, y: np.ndarray) -> np.ndarray:
+    def answer(self, mixture: AbstractMixture, n_components: int, y: np.ndarray) -> np.ndarray:
         """The numbers, of rows whose responses are y (n,)."""
         if self.kind == "mean":
             return mixture.mean()
         if self.kind == "density":
             return np.exp(mixture.log_density(y[:, None])[:, 0])
         if self.kind == "sample":
-            return mixture.sample(self.n_samples, self.rng)
+            return mixture.sample(self.shared, n_components, self.rng)
         return mixture.quantile(self.levels)
 
 
@@ -66,6 +73,11 @@ class AbstractPredictive(ABC):
     """A density of rows in standard units, and the distribution of a response given covariates."""
 
     reader: RowReader
+
+    @property
+    @abstractmethod
+    def n_components(self) -> int:
+        """Clusters of a draw."""
 
     def predict(self, blocks: Iterable[np.ndarray], part: int, question: Question) -> np.ndarray:
         """Answer for blocks of rows, of one part's response."""
@@ -86,11 +98,11 @@ class AbstractPredictive(ABC):
         gaps = np.isnan(rows).any(axis=1)
         # Rows of a group tell its cluster together.
         if not gaps.any() or self.reader.layout.groups is not None:
-            return question.answer(self.response(rows, part), y)
+            return question.answer(self.response(rows, part), self.n_components, y)
         axis = 1 if question.kind == "sample" else 0
         order = np.concatenate([np.flatnonzero(~gaps), np.flatnonzero(gaps)])
         answers = [
-            question.answer(self.response(rows[own], part), y[own])
+            question.answer(self.response(rows[own], part), self.n_components, y[own])
             for own in (~gaps, gaps)
             if own.any()
         ]
@@ -131,6 +143,11 @@ class NormalPredictive(AbstractPredictive):
     def n_draws(self) -> int:
         """Number of draws, or one point."""
         return self.mixture.n_draws
+
+    @property
+    def n_components(self) -> int:
+        """Clusters of a draw."""
+        return self.mixture.shape[1]
 
     def draw(self, number: int) -> NormalPredictive:
         """What one of the draws says."""
@@ -228,6 +245,11 @@ class StudentPredictive(AbstractPredictive):
     ) -> None:
         self.reader, self._log_weights, self._at_draws = reader, parts[0], at_draws
         self._parts: tuple[Any, ...] = parts[1:]
+
+    @property
+    def n_components(self) -> int:
+        """Clusters."""
+        return self._log_weights.size
 
     def rows_at_a_time(self) -> int:
         """Rows whose numbers stay in cache."""
