@@ -27,6 +27,25 @@ def double_precision(request):
         yield
 
 
+# Programs that run over few rows and once or twice take longer to compile than to run: in these
+# folders and files most of the compiler's optimisations are left out. Sampling takes the longer for
+# it, and the documents' numbers are those that users see.
+COMPILED_QUICKLY = {"posteriors", "test_gated_fits.py", "test_predictive.py"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compiler(request):
+    quick = not COMPILED_QUICKLY.isdisjoint((request.path.name, request.path.parent.name))
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, quick)
+    with pytest.MonkeyPatch.context() as patch:
+        # Processes that a test starts share the entries of the compilation cache.
+        patch.setenv(name.upper(), str(int(quick)))
+        yield
+    jax.config.update(name, before)
+
+
 # Every compiled program takes some memory maps, of which Linux allows a process 65,530: XLA aborts
 # where there is none left. A module's programs are few enough.
 MANY_MAPS = 20_000
