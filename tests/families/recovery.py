@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy import optimize
 
 import clusterwise as cw
 from tests.families.registry import FamilyCase
@@ -53,25 +54,38 @@ def constants_of(case: FamilyCase) -> np.ndarray:
     return np.asarray(case.constants, float).reshape(2, -1)
 
 
+def truths_of(case: FamilyCase) -> np.ndarray:
+    """(2, d) coefficients, those of the intercept first, and constant predictors."""
+    slopes = np.asarray(case.coefficients, float).reshape(2, -1)
+    return np.concatenate([slopes, constants_of(case)], axis=1)
+
+
+def loss(case: FamilyCase, data: pd.DataFrame, k: int) -> Callable[[np.ndarray], float]:
+    """Negative log likelihood of a cluster's own rows by SciPy's density."""
+    m, own = np.shape(case.coefficients)[2], data[data.z == k]
+    x, y = own.x.to_numpy(), own.y.to_numpy()
+
+    def total(flat: np.ndarray) -> float:
+        slopes, constants = flat[: 2 * m].reshape(2, m), flat[2 * m :]
+        main = slopes[0][:, None] + slopes[1][:, None] * x
+        return -case.log_density(y, main, np.repeat(constants[:, None], x.size, axis=1)).sum()
+
+    return total
+
+
+def most_likely(case: FamilyCase, data: pd.DataFrame) -> np.ndarray:
+    """(2, d) that maximise it."""
+    pairs = enumerate(truths_of(case))
+    return np.array(
+        [optimize.minimize(loss(case, data, k), at, method="BFGS").x for k, at in pairs]
+    )
+
+
 def standard_errors(case: FamilyCase, data: pd.DataFrame) -> np.ndarray:
-    """(2, d) by the numerical information of SciPy's density, at the truth and its clusters.
-
-    Of coefficients and of constant predictors.
-    """
-    m, errors = np.shape(case.coefficients)[2], []
-    for k in range(2):
-        own = data[data.z == k]
-        x, y = own.x.to_numpy(), own.y.to_numpy()
-        at = np.concatenate(
-            [np.asarray(case.coefficients, float)[k].ravel(), constants_of(case)[k]]
-        )
-
-        def total(flat: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> float:
-            slopes, constants = flat[: 2 * m].reshape(2, m), flat[2 * m :]
-            main = slopes[0][:, None] + slopes[1][:, None] * x
-            return -case.log_density(y, main, np.repeat(constants[:, None], x.size, axis=1)).sum()
-
-        size, step = at.size, 1e-3 * np.eye(at.size)
+    """(2, d) by its numerical information at the truth."""
+    errors = []
+    for k, at in enumerate(truths_of(case)):
+        total, size, step = loss(case, data, k), at.size, 1e-3 * np.eye(at.size)
         hessian = [
             [
                 (
@@ -89,47 +103,32 @@ def standard_errors(case: FamilyCase, data: pd.DataFrame) -> np.ndarray:
     return np.array(errors)
 
 
-def errors_by_name(case: FamilyCase, errors: np.ndarray) -> dict[str, np.ndarray]:
-    """Standard errors (2,) of what `truth_of` names, by the delta method for dispersions."""
-    m, truth = np.shape(case.coefficients)[2], truth_of(case)
-    names = list(truth)
-    found = {name: errors[:, i] for i, name in enumerate(names[: 2 * m])}
-    constants, step = constants_of(case), 1e-5
-    slopes = []
-    for i in range(constants.shape[1]):
-        moved = constants + step * np.eye(constants.shape[1])[i]
-        slopes.append({n: (v - truth[n]) / step for n, v in case.dispersion(moved.T).items()})
-    for name in names[2 * m :]:
-        # Of sums of constants this is an upper bound.
-        parts = [np.abs(own[name]) * errors[:, 2 * m + i] for i, own in enumerate(slopes)]
-        found[name] = np.sum(parts, axis=0)
-    return found
-
-
 class Recovery(NamedTuple):
     """What fits to data sets of one family found.
 
     Parameters
     ----------
-    names
-        Of the parameters, those of one cluster after those of the other.
     scaled
-        (seeds, parameters) errors of the point estimates over their standard errors.
+        (seeds, 2, d) errors of the point estimates over their standard errors; dispersions are on
+        the scale of their predictors.
+    apart
+        The same of the maximum of the likelihood given the clusters, by SciPy, in place of the
+        truth: what of an error is the engine's.
     covered
         (seeds, parameters) whether central intervals of the draws have the truth; None without.
     compilations
         How many programs each fit compiled.
     """
 
-    names: list[str]
     scaled: np.ndarray
+    apart: np.ndarray
     covered: np.ndarray | None
     compilations: list[int]
 
-    @property
-    def bias(self) -> np.ndarray:
-        """(parameters,) mean errors over their standard errors."""
-        return self.scaled.mean(axis=0) * np.sqrt(len(self.scaled))
+    @staticmethod
+    def bias(errors: np.ndarray) -> np.ndarray:
+        """(2, d) mean errors over their standard errors."""
+        return errors.mean(axis=0) * np.sqrt(len(errors))
 
 
 @contextmanager
@@ -151,24 +150,24 @@ def compilations() -> Iterator[list[str]]:
 def recover(case: FamilyCase, engine: Any, n: int, seeds: Iterable[int]) -> Recovery:
     """Simulate, fit and compare, once a seed."""
     m, truth = np.shape(case.coefficients)[2], truth_of(case)
-    scaled, covered, compiled = [], [], []
+    scaled, apart, covered, compiled = [], [], [], []
     for seed in seeds:
         data = case.data(100 + seed, n)
-        errors = errors_by_name(case, standard_errors(case, data))
+        errors = standard_errors(case, data)
         with compilations() as found:
             fit = case.model().fit(data, engine=engine, random_state=seed)
         compiled.append(len(found))
-        estimates = estimates_of(fit, m)
-        scaled.append([(estimates[name] - truth[name]) / errors[name] for name in truth])
+        order = order_of(fit)
+        slopes = np.asarray(fit.coefficients).reshape(2, m, 2)[order].swapaxes(1, 2)
+        rest = case.constants_from(fit.dispersion.to_numpy()[order].T).T
+        estimates = np.concatenate([slopes.reshape(2, -1), rest], axis=1)
+        scaled.append((estimates - truths_of(case)) / errors)
+        apart.append((estimates - most_likely(case, data)) / errors)
         if isinstance(engine, (cw.Gibbs, cw.NUTS)):
             drawn = draws_of(fit.posterior, m)
             ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
             limits = {name: np.quantile(drawn[name], ends, axis=(0, 1)) for name in truth}
             inside = [(limits[n][0] <= truth[n]) & (truth[n] <= limits[n][1]) for n in truth]
             covered.append(np.concatenate(inside))
-    return Recovery(
-        [f"{name} of {k}" for name in truth for k in range(2)],
-        np.array(scaled).reshape(len(scaled), -1),
-        np.array(covered) if covered else None,
-        compiled,
-    )
+    own = np.array(covered) if covered else None
+    return Recovery(np.array(scaled), np.array(apart), own, compiled)

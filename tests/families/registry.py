@@ -61,6 +61,8 @@ class FamilyCase:
     wrong: tuple[float, str] | None = None
     levels: int = 0
     """Number of levels, each a column."""
+    constants_from: Callable[[np.ndarray], np.ndarray] = np.log
+    """Of dispersions (c, ...), in the order of reports; the inverse of `dispersion`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of the model, besides."""
 
@@ -290,6 +292,7 @@ FAMILIES: dict[str, FamilyCase] = {
         _zero_inflated,
         _draw_zero_inflated,
         lambda constants: {"zero": special.expit(constants[0])},
+        constants_from=special.logit,
         **_counts,
     ),
     "categorical": FamilyCase(
@@ -307,6 +310,7 @@ FAMILIES: dict[str, FamilyCase] = {
         dispersion=lambda constants: {
             f"threshold {i + 2}": own for i, own in enumerate(np.cumsum(np.exp(constants), axis=0))
         },
+        constants_from=lambda thresholds: np.log(np.diff(thresholds, axis=0, prepend=0.0)),
         levels=4,
         support=np.arange(4.0),
         **_of_levels(_ordinal_shares),

@@ -151,18 +151,11 @@ def of_clusters(name, fit, data, function, y):
     found = []
     for k in range(2):
         main = slopes[k][:, :1] + slopes[k][:, 1:] * data.x.to_numpy()
-        own = {what: fit.dispersion[what][k] for what in fit.dispersion}
-        constants = constants_from(name, own)
+        constants = case.constants_from(
+            np.array([fit.dispersion[own][k] for own in fit.dispersion])
+        )
         found.append(function(y, main, np.repeat(constants[:, None], len(data), axis=1)))
     return np.array(found)
-
-
-def constants_from(name, dispersion):
-    """Constant predictors from dispersions as reports have them."""
-    values = np.array(list(dispersion.values()))
-    if name == "zero_inflated":
-        return special.logit(values)
-    return np.log(np.diff(values, prepend=0.0)) if name == "ordinal" else np.log(values)
 
 
 @pytest.mark.long
