@@ -63,7 +63,7 @@ class AbstractClusterwise(BaseEstimator):
         """The model of a formula, whose terms these are."""
 
     @abstractmethod
-    def _coded(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
+    def _coded(self, y: np.ndarray, weight: np.ndarray | None, *, reset: bool) -> np.ndarray:
         """The response as the model's column y has it; it is learned what may occur at `reset`."""
 
     @abstractmethod
@@ -200,7 +200,7 @@ class AbstractClusterwise(BaseEstimator):
             weight = _validate_weight(
                 sample_weight, features, dtype=np.float64, ensure_non_negative=True
             )
-        return features, self._coded(response, reset=reset), weight
+        return features, self._coded(response, weight, reset=reset), weight
 
     def _new(self, X: ArrayLike, y: ArrayLike | None = None) -> dict[str, np.ndarray]:
         """Columns of new rows, checked."""

@@ -186,14 +186,15 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
     def _numeric(self) -> bool:
         return False
 
-    def _coded(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
+    def _coded(self, y: np.ndarray, weight: np.ndarray | None, *, reset: bool) -> np.ndarray:
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         if reset:
-            if len(classes) < 2:
+            counted = classes if weight is None else np.unique(y[weight > 0])
+            if len(counted) < 2:
                 raise DataError(
-                    f"y has one class, '{classes[0]}'; {type(self).__name__} needs two classes or "
-                    "more."
+                    f"y has one class, {', '.join(map(repr, map(str, counted)))}, in rows that "
+                    f"count; {type(self).__name__} needs two classes or more."
                 )
             self.classes_ = classes
             return codes

@@ -136,7 +136,7 @@ class ClusterwiseRegressor(RegressorMixin, AbstractClusterwise):
         columns = self._new(X)
         return np.asarray(self._estimate.predict(columns))
 
-    def _coded(self, y: np.ndarray, *, reset: bool) -> np.ndarray:
+    def _coded(self, y: np.ndarray, weight: np.ndarray | None, *, reset: bool) -> np.ndarray:
         return y.astype(np.float64)
 
     def _model(self, formula: str, terms: str, weighted: bool) -> Model:
