@@ -28,8 +28,14 @@ SHORT = [
     Combination("Pitman-Yor, known", "diagonal", "two"),
     Combination("known weights", "none", "sigma"),
 ]
-# Trajectories take long to compile.
-QUICK = {"nuts": [SHORT[6]]}
+# One exact block and one with an order, two responses and known weights: the rest takes minutes.
+FEW = [SHORT[0], SHORT[6], SHORT[7]]
+RUNS = [
+    pytest.param("gibbs", FEW, id="gibbs, a few"),
+    pytest.param("gibbs", SHORT, id="gibbs", marks=pytest.mark.slow),
+    # Trajectories take long to compile.
+    pytest.param("nuts", [SHORT[6]], id="nuts", marks=pytest.mark.slow),
+]
 JOINT = [SHORT[0], SHORT[6]]
 STEPPING = [name for name, sampler in SAMPLERS.items() if sampler.transition is not None]
 
@@ -41,12 +47,8 @@ def test_the_short_calibration_has_nearly_every_part():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in QUICK else []) for name in SAMPLERS],
-)
-def test_ranks_are_uniform(name):
-    chosen = QUICK.get(name, SHORT)
+@pytest.mark.parametrize(("name", "chosen"), RUNS)
+def test_ranks_are_uniform(name, chosen):
     found = {c: sbc.run(SAMPLERS[name], c, 128, i, n_draws=15) for i, c in enumerate(chosen)}
     tests = rank_tests(found, few=True)
     worst = tests.owners[int(tests.raw.argmin())]

@@ -47,7 +47,9 @@ def assert_same_draws(fit, other):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "nuts" else ()) for n in ENGINES]
+)
 def test_killed_run_resumes_with_the_draws_of_an_unbroken_one(name, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-c", SCRIPT, str(folder), name]

@@ -73,7 +73,9 @@ def test_normal_prior_of_coefficients_and_means(data):
     np.testing.assert_allclose(found, found[0], rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["full", "diag", "spherical"])
+@pytest.mark.parametrize(
+    "form", [pytest.param("full", marks=pytest.mark.slow), "diag", "spherical"]
+)
 def test_priors_of_sigma_and_covariances(form, data):
     """The inverse gamma or Wishart that a conjugate prior has of them."""
     covariates = [cw.GaussianCovariates("x1 + x2", covariance_type=form)]

@@ -54,7 +54,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, name):
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_whole_demonstration(tmp_path):
     # As a user runs it: without the flags that make the compiler of `make test` quick.
     environment = {name: os.environ[name] for name in os.environ if name != "XLA_FLAGS"}

@@ -122,7 +122,12 @@ def names_of_sites(program):
     return {n for n, s in found.items() if s["type"] == "sample" and not s["is_observed"]}
 
 
-@pytest.mark.parametrize("name", MODELS)
+SLOW = ("shared", "free, diagonal")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in MODELS]
+)
 def test_density_is_the_models(name, data):
     """Up to the constant volume of the units, and that of sigma against its square."""
     model = MODELS[name]
@@ -225,7 +230,7 @@ def samples(mcmc, key):
     return jax.jit(run)(key)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_numpyros_own_sampler_agrees_with_gibbs(data):
     # NumPyro samples in the data's own units, so these are kind ones; chains start at the fit.
     data = {"x1": data["x1"] - 100, "x2": 50 * data["x2"], "y": data["y"] / 10 - 5}
