@@ -34,7 +34,9 @@ class Ranks(NamedTuple):
     def collect(cls, summaries: dict[str, Any], n_draws: int) -> Ranks:
         """From summaries of all replications."""
         ranks = {name: np.asarray(rank) for name, (rank, _, _) in summaries.items()}
-        lags = {name: np.mean(lag) / np.mean(own) for name, (_, lag, own) in summaries.items()}
+        lags = {
+            name: np.nanmean(lag) / np.nanmean(own) for name, (_, lag, own) in summaries.items()
+        }
         return cls(ranks, {name: float(value) for name, value in lags.items()}, n_draws)
 
 
@@ -43,7 +45,9 @@ def summary(every: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     draws = every[..., 1:]
     centred = draws - draws.mean(axis=-1, keepdims=True)
     lagged = (centred[..., 1:] * centred[..., :-1]).mean(axis=-1)
-    below = (draws < every[..., :1]).sum(axis=-1)
+    # Probabilities may be zero or one up to rounding, in the truth and in draws alike.
+    tied = (draws == every[..., :1]).sum(axis=-1)
+    below = (draws < every[..., :1]).sum(axis=-1) + np.random.default_rng(0).integers(tied + 1)
     return below, lagged, np.square(centred).mean(axis=-1)
 
 

@@ -77,7 +77,9 @@ def log_sum_exp(values: Any) -> Any:
     """Over the last axis."""
     xp = namespace(values)
     most = values.max(axis=-1, keepdims=True)
-    return xp.log(xp.exp(values - most).sum(axis=-1)) + most[..., 0]
+    most = xp.where(xp.isfinite(most), most, 0.0)
+    with np.errstate(divide="ignore"):
+        return xp.log(xp.exp(values - most).sum(axis=-1)) + most[..., 0]
 
 
 def log_densities(parts: Parts, parameters: Any, values: Any) -> list[Any]:
