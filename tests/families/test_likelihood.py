@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
+import clusterwise as cw
 from clusterwise.regression.likelihood import AbstractLikelihood
 from tests.families.registry import FAMILIES
 
@@ -140,3 +142,21 @@ def test_expected_gradient_and_curvature_are_derivatives(case):
             rise = (value(at, spread + wider).value - value(at, spread - wider).value) / (2 * step)
             scale = np.abs(found.curvature).max()
             np.testing.assert_allclose(-found.curvature[i, j] / 2, rise, atol=tolerance * scale)
+
+
+def test_expected_gamma_density_is_right_where_the_shape_is_hardly_known():
+    """Tails that nodes do not reach would make the bound of a wide posterior as large as any."""
+    family, y = cw.GammaResponse(), 1.7
+    for middle, spread in ((0.0, 0.3), (1.0, 2.0), (0.5, 4.0)):
+
+        def density(a, middle=middle, spread=spread):
+            shape = np.exp(a)
+            own = stats.gamma.logpdf(y, shape, scale=np.exp(0.3) / shape)
+            return own * stats.norm.pdf(a, middle, spread)
+
+        exact = integrate.quad(density, middle - 12 * spread, middle + 15 * spread, limit=500)[0]
+        covariance = np.zeros((2, 2, 1, 1))
+        covariance[1, 1] = spread**2
+        mean = np.array([0.3, middle]).reshape(2, 1, 1)
+        found = family.expected(np.array([[y]]), jnp.asarray(mean), jnp.asarray(covariance))
+        assert found.value[0, 0] == pytest.approx(exact, rel=1e-4)

@@ -77,6 +77,13 @@ def _stream_block(
         )
         posterior = block.posterior(statistics, prior, now.posterior.moments())
         after = _Stream(posterior, statistics, now.step + 1)
+        if not block.exact:
+            # A step of Newton's may go far too far; one that its own batch gains by does not.
+            again = soft_totals(block, posterior.moments(), Rows(part[:-1], weight))
+            gain = scale * (again.log_density - totals.log_density)
+            gain -= posterior.kl(prior) - now.posterior.kl(prior)
+            kept = _Stream(now.posterior, now.statistics, now.step + 1)
+            after = jax.tree.map(lambda new, old: jnp.where(gain > 0, new, old), after, kept)
         return after, objective + totals.log_density, done + fresh.sum()
 
     begin = (state, jnp.zeros(()), jnp.zeros((), slots.dtype))

@@ -15,6 +15,8 @@ from clusterwise.regression.prior import ResponseSample
 from clusterwise.regression.special import trigamma
 from clusterwise.responses.generalised import AbstractGeneralised, refuse
 
+_LARGE = 1e6
+"""Shapes above which what Stirling's formula leaves is that of its next term."""
 _MOST = 300.0
 
 
@@ -65,19 +67,18 @@ class GammaResponse(AbstractGeneralised):
     ) -> Expansion:
         log_y, (log_mean, log_shape) = _log(observed[0]), mean
         own, across, constant = covariance[0, 0], covariance[0, 1], covariance[1, 1]
-        # Expected shape, and shape times y over its mean, and shape times the logs' difference.
+        # Expected shape, and shape times y over its mean. Stirling's formula for the log gamma
+        # function is subtracted at once, since what it leaves is small where these are huge.
         shape = jnp.exp(jnp.minimum(log_shape + constant / 2, _MOST))
-        excess = log_y - log_mean + log_shape
-        scaled = excess + (own + constant - 2 * across) / 2
-        scaled = jnp.exp(jnp.minimum(scaled, _MOST))
-        logs = shape * (excess + constant - across)
-        value, first, second = _expected_gammaln(log_shape[:, :1], constant[:, :1])
-        slope = logs - scaled + shape - first
+        gap = log_y - log_mean - across
+        scaled = shape * jnp.exp(jnp.minimum(gap + own / 2, _MOST))
+        value, first, second = _beyond_stirling(log_shape[:, :1], constant[:, :1])
+        slope = shape * gap + shape - scaled - first
         cross = shape - scaled
         return Expansion(
-            logs - scaled - log_y - value,
+            shape * gap + shape - scaled - log_y - value,
             jnp.stack([scaled - shape, slope]),
-            jnp.stack([jnp.stack([scaled, cross]), jnp.stack([cross, second - slope - shape])]),
+            jnp.stack([jnp.stack([scaled, cross]), jnp.stack([cross, second - slope])]),
         )
 
     def variance(self, constants: np.ndarray) -> np.ndarray:
@@ -109,16 +110,19 @@ def _log(y: Float[Array, " rows"]) -> Float[Array, " rows"]:
     return jnp.log(jnp.where(y > 0, y, 1.0))
 
 
-def _expected_gammaln(
+def _beyond_stirling(
     mean: Float[Array, "k 1"], variance: Float[Array, "k 1"]
 ) -> tuple[Array, Array, Array]:
-    """Expectations under a normal log a of log gamma(a), a its slope, and a^2 its curvature.
+    """Expectations, under a normal log a, of log gamma(a) - a log a + a and its derivatives.
 
-    The shape is the same in all rows, so that these are few.
+    Of the function itself, a (digamma(a) - log a), and a^2 trigamma(a) - a. The shape is the same
+    in all rows, so that these are few.
     """
     nodes, weights = quadrature(1)
     log_shape = mean[..., None] + jnp.sqrt(variance)[..., None] * nodes[:, 0]
-    shape = jnp.exp(log_shape)
+    shape = jnp.exp(jnp.minimum(log_shape, _MOST))
     share = jnp.asarray(weights)
-    once, twice = shape * digamma(shape), shape**2 * trigamma(shape)
-    return gammaln(shape) @ share, once @ share, twice @ share
+    near = jnp.minimum(shape, _LARGE)
+    value = gammaln(near) - near * jnp.log(near) + near - jnp.log(shape / near) / 2
+    once, twice = near * (digamma(near) - jnp.log(near)), near**2 * trigamma(near) - near
+    return value @ share, once @ share, twice @ share
