@@ -79,7 +79,8 @@ class Model:
     coefficients
         Prior of the coefficients that clusters do not share: "independent"; "hierarchical", pooled
         over clusters by a normal distribution whose mean and standard deviation are learned;
-        "horseshoe", sparse in each cluster; or `Hierarchical`, `Horseshoe`.
+        "ridge", shrunk to zero by a scale of each cluster; "horseshoe", sparse in each cluster; or
+        `Hierarchical`, `Ridge`, `Horseshoe`.
     sample_weight
         Column, or expression of columns, with a weight of each row; zero leaves a row out.
     prior

@@ -126,6 +126,22 @@ def shrunk(coefficients):
 
 
 @LONG
+@pytest.mark.parametrize("family", ["gaussian", "negative_binomial"])
+def test_dispersions_may_be_pooled_too(family):
+    rng = np.random.default_rng(4)
+    x, z = rng.normal(size=90), rng.random(90) < 0.4
+    data = {"x": x, "y": rng.poisson(np.exp(np.where(z, 3 + 0.2 * x, 0.5 + 0.2 * x)))}
+    pooled = cw.Hierarchical(dispersion=True)
+    model = cw.Model("y ~ x", n_components=2, family=family, coefficients=pooled)
+    fit = model.fit(data, engine=cw.VI(n_init=1), random_state=0)
+    assert fit.population.index.tolist() == ["Intercept", "x"]
+    for term in ("Intercept", "x"):
+        own = fit.coefficients[term]
+        assert fit.population.loc[term, "mean"] == pytest.approx(own.mean(), rel=0.2)
+        assert fit.population.loc[term, "sd"] > 0
+
+
+@LONG
 def test_the_horseshoe_leaves_few_effects():
     own, sparse = shrunk("independent"), shrunk("horseshoe")
     first = np.argsort(sparse.coefficients["Intercept"].to_numpy())

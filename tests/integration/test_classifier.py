@@ -114,7 +114,7 @@ def test_what_cannot_be_fitted_is_said():
         cw.ClusterwiseClassifier().fit(X, np.full(80, "u"))
     with pytest.raises(cw.OptionError, match="covariates='full' is not known"):
         cw.ClusterwiseClassifier(covariates="full").fit(X, y)
-    with pytest.raises(cw.OptionError, match="has no mode for engine='em'"):
+    with pytest.raises(cw.OptionError, match="use coefficients='independent' and covariates"):
         cw.ClusterwiseClassifier(engine="em").fit(X, y)
     with pytest.raises(ValueError, match="Unknown label type"):
         cw.ClusterwiseClassifier().fit(X, X[:, 0])

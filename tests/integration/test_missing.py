@@ -201,7 +201,7 @@ REFUSED = [
     (
         cw.Model("n ~ x1", family="poisson", covariates="x1"),
         {},
-        "only a Gaussian response.*'poisson'",
+        "only a Gaussian response.*not a poisson response",
     ),
     (
         cw.Model("y ~ g", covariates="x1 + g"),

@@ -16,6 +16,7 @@ from clusterwise.core.errors import DataError
 from clusterwise.core.incomplete import AnyBlock, study
 from clusterwise.core.product import AbstractQuadraticBlock
 from clusterwise.frames.encoder import Encoder
+from clusterwise.responses.generalised import AbstractGeneralised
 
 _SHOWN = 5
 _MOST_NUMBERS = 2**27
@@ -169,8 +170,12 @@ def _cure(
     rest = "drop these rows, or leave the term out"
     modelled = any(layout.columns[i - 1].raw == raw for i in _gaussian_columns(layout, blocks))
     if not isinstance(blocks[block], AbstractQuadraticBlock):
-        family = layout.parts[block - 1].form.name
-        return f"only a Gaussian response can be averaged over them exactly, not {family!r}: {rest}"
+        form = layout.parts[block - 1].form
+        family = form.described if isinstance(form, AbstractGeneralised) else repr(form.name)
+        return (
+            "only a Gaussian response whose coefficients are each cluster's own can be averaged "
+            f"over them exactly, not {family}: {rest}"
+        )
     if modelled and layout.parts[block - 1].regressors[:1] != (0,):
         return (
             "a regression without intercept has a column of its own, which covariates do not "

@@ -129,15 +129,17 @@ def _pooled(
             mean[..., place, :] = deviation[..., place, :] = np.nan
     own = [i for i in range(mean.shape[-2]) if i not in shared]
     m = mean.shape[-1]
-    means = whole[..., 0, end:].reshape(*mean.shape[:-2], m, len(own))
+    # Behind them those of dispersions, where these are pooled, too.
+    count = m * len(own)
+    means = whole[..., 0, end : end + count].reshape(*mean.shape[:-2], m, len(own))
     mean[..., own, :] = np.swapaxes(means, -1, -2)
     known = part.coefficients.deviations(
         tuple(part.structure.terms[i] for i in own) * m, units[own].T.ravel()
     )
     if known is None:
         (log_precision,) = value.log_precisions
-        known = np.exp(-np.asarray(log_precision)[..., 0, :] / 2)
-    spread = np.broadcast_to(known, (*mean.shape[:-2], m * len(own)))
+        known = np.exp(-np.asarray(log_precision)[..., 0, :count] / 2)
+    spread = np.broadcast_to(known, (*mean.shape[:-2], count))
     spread = spread.reshape(*mean.shape[:-2], m, len(own))
     deviation[..., own, :] = np.swapaxes(spread, -1, -2)
     return mean, deviation

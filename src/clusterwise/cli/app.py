@@ -56,7 +56,7 @@ Shared = Annotated[
     str | None, typer.Option(help='Terms with one coefficient for all clusters: "x2".')
 ]
 Coefficients = Annotated[
-    str, typer.Option(help="Prior of the others: independent, hierarchical (pooled) or horseshoe.")
+    str, typer.Option(help="Prior of the others: independent, hierarchical, ridge or horseshoe.")
 ]
 Groups = Annotated[str | None, typer.Option(help="Column whose rows of one value share a cluster.")]
 Offset = Annotated[

@@ -95,7 +95,8 @@ class FamilyCovariates(AbstractFamilyDensity):
     coefficients
         "independent"; or "hierarchical", where for each column the clusters' intercepts are normal
         about a mean, and both it and the standard deviation are learned, and likewise their
-        dispersions, as the logarithm of sigma; or `Hierarchical` to set its scale.
+        dispersions, as the logarithm of sigma; or `Hierarchical`, whose `dispersion` says whether
+        these are pooled.
 
     Examples
     --------

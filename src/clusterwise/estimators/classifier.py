@@ -14,9 +14,10 @@ from clusterwise.covariates.density import AbstractDensity
 from clusterwise.covariates.family import FamilyCovariates
 from clusterwise.covariates.gaussian import GaussianCovariates
 from clusterwise.engines.engine import AbstractEngine
+from clusterwise.engines.registry import resolve_engine
 from clusterwise.estimators.base import WEIGHT, AbstractClusterwise
 from clusterwise.model import Model
-from clusterwise.regression.structure import AbstractCoefficients, Ridge
+from clusterwise.regression.structure import AbstractCoefficients, Independent, Ridge
 from clusterwise.responses.categorical import Categorical
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
@@ -50,15 +51,16 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
     covariance_type : {"full", "diag", "spherical", "tied"}, default="full"
         Covariance of X in each cluster; of use with `covariates=True` only.
     coefficients : str or coefficients object, default="ridge"
-        "ridge" as above, "hierarchical" (pooled over clusters), "horseshoe" (sparse),
-        "independent", or `Ridge`, `Hierarchical`, `Horseshoe`.
+        "ridge" as above, which is `Ridge(intercepts=True)`, "hierarchical" (pooled over clusters),
+        "horseshoe" (sparse), "independent", or `Ridge`, `Hierarchical`, `Horseshoe`.
     weights : str or weights object, default="dirichlet"
         "dirichlet", "dirichlet_process", "pitman_yor", or `Dirichlet`, `DirichletProcess`,
         `PitmanYor`, `KnownWeights`.
     engine : str or engine, default="gibbs"
-        "gibbs" or "nuts" for draws, "vi", "svi" or "memoized" for approximations in a fraction of
-        the time; "em" with `coefficients="independent"` and `covariates` a bool only, since learned
-        scales have no mode.
+        "gibbs" or "nuts" for draws, "vi" or "svi" for approximations in a fraction of the time,
+        whose probabilities are those at the point estimates; "em" with
+        `coefficients="independent"` and `covariates` a bool only, since learned scales have no
+        mode.
     prior : str or dict, default="default"
         "default", "flat" (maximum likelihood, `engine="em"` only), or a dictionary with the keys
         "y" and "covariates"; see `Model`.
@@ -222,6 +224,13 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
             weights = resolve_weights(self.weights, _FINITE)
             n_components = _TRUNCATION if weights.truncated else _FINITE
         own = self.coefficients
+        plain = own == Independent.name and self.covariates != "hierarchical"
+        if not plain and (self.prior == "flat" or resolve_engine(self.engine).seeks_mode):
+            raise OptionError(
+                "The scales that ClusterwiseClassifier learns by default have no mode for "
+                "engine='em' and prior='flat'; use coefficients='independent' and covariates=True "
+                "or False with them."
+            )
         return Model(
             formula,
             family=Categorical(symmetric=self.prior != "flat"),

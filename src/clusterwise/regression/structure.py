@@ -152,9 +152,8 @@ class Hierarchical(AbstractCoefficients):
             return None
         if not isinstance(self.sd, Mapping):
             return np.full(len(terms), self.sd) / units
-        missing = [term for term in terms if term not in self.sd]
-        unknown = [term for term in self.sd if term not in terms]
-        if missing or unknown:
+        # It may name more: terms of other responses, and those that the rows do not identify.
+        if any(term not in self.sd for term in terms):
             raise OptionError(
                 f"Hierarchical(sd=...) must name the terms that are pooled, "
                 f"{', '.join(map(repr, dict.fromkeys(terms)))}, and names "
