@@ -17,7 +17,7 @@ from clusterwise.engines.engine import AbstractEngine
 from clusterwise.engines.registry import resolve_engine
 from clusterwise.estimators.base import WEIGHT, AbstractClusterwise
 from clusterwise.model import Model
-from clusterwise.regression.structure import AbstractCoefficients, Independent, Ridge
+from clusterwise.regression.structure import AbstractCoefficients, Ridge, resolve_coefficients
 from clusterwise.responses.categorical import Categorical
 from clusterwise.weights.specification import AbstractWeights, resolve_weights
 
@@ -224,8 +224,8 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
             weights = resolve_weights(self.weights, _FINITE)
             n_components = _TRUNCATION if weights.truncated else _FINITE
         own = self.coefficients
-        plain = own == Independent.name and self.covariates != "hierarchical"
-        if not plain and (self.prior == "flat" or resolve_engine(self.engine).seeks_mode):
+        learned = resolve_coefficients(own).learned or self.covariates == "hierarchical"
+        if learned and (self.prior == "flat" or resolve_engine(self.engine).seeks_mode):
             raise OptionError(
                 "The scales that ClusterwiseClassifier learns by default have no mode for "
                 "engine='em' and prior='flat'; use coefficients='independent' and covariates=True "

@@ -163,7 +163,21 @@ class Hierarchical(AbstractCoefficients):
 
 
 @dataclass(frozen=True)
-class Ridge(AbstractCoefficients):
+class AbstractShrunk(AbstractCoefficients):
+    """Coefficients that are normal about zero, with scales that are learned."""
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(type(self).__name__, scale=self.scale)
+
+    @property
+    def learned(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Ridge(AbstractShrunk):
     """Coefficients are shrunk to zero, in each cluster as much as its rows ask for.
 
     For cluster k and term j, b_kj ~ N(0, t_k^2) with half-Cauchy t_k, which are learned. Regressors
@@ -190,16 +204,8 @@ class Ridge(AbstractCoefficients):
     0.5
     """
 
-    scale: float = 1.0
     intercepts: bool = False
     name: ClassVar[str] = "ridge"
-
-    def __post_init__(self) -> None:
-        check_positive("Ridge", scale=self.scale)
-
-    @property
-    def learned(self) -> bool:
-        return True
 
     def prior(self, draft: Draft) -> ScalePrior:
         slopes = _slopes(draft, self.name)
@@ -212,7 +218,7 @@ class Ridge(AbstractCoefficients):
 
 
 @dataclass(frozen=True)
-class Horseshoe(AbstractCoefficients):
+class Horseshoe(AbstractShrunk):
     """Coefficients are zero but for few, the horseshoe of Carvalho, Polson and Scott (2010).
 
     For cluster k and term j, b_kj ~ N(0, (t_k l_kj)^2) with half-Cauchy t_k and l_kj: each cluster
@@ -238,15 +244,7 @@ class Horseshoe(AbstractCoefficients):
     0.1
     """
 
-    scale: float = 1.0
     name: ClassVar[str] = "horseshoe"
-
-    def __post_init__(self) -> None:
-        check_positive("Horseshoe", scale=self.scale)
-
-    @property
-    def learned(self) -> bool:
-        return True
 
     def prior(self, draft: Draft) -> ScalePrior:
         slopes = _slopes(draft, self.name)
