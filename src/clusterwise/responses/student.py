@@ -14,13 +14,13 @@ from clusterwise.posteriors.specification import check_positive
 from clusterwise.regression.likelihood import Expansion, Observed, Predictors
 from clusterwise.regression.prior import ResponseSample
 from clusterwise.regression.special import trigamma
-from clusterwise.responses.generalised import AbstractGeneralised
+from clusterwise.responses.location import AbstractLocation
 
 _NORMAL_MAD = 0.6745
 
 
 @dataclass(frozen=True)
-class StudentT(AbstractGeneralised):
+class StudentT(AbstractLocation):
     """A response about a line with heavy tails, so that outliers weigh little.
 
     With sigma the scale and nu the degrees of freedom (Lange, Little and Taylor 1989, Journal of
@@ -42,9 +42,6 @@ class StudentT(AbstractGeneralised):
 
     degrees_of_freedom: float | None = None
     name: ClassVar[str] = "student_t"
-    scaled: ClassVar[bool] = True
-    concave: ClassVar[bool] = False
-    takes_offset: ClassVar[bool] = False
     dispersion_sd: ClassVar[tuple[float, ...]] = (2.0, 1.0)
 
     def __post_init__(self) -> None:
@@ -54,10 +51,6 @@ class StudentT(AbstractGeneralised):
     @property
     def dispersion_names(self) -> tuple[str, ...]:
         return ("sigma", "nu") if self.degrees_of_freedom is None else ("sigma",)
-
-    @property
-    def mean_link(self) -> str:
-        return "identity"
 
     def _dof(self, predictors: Predictors) -> Any:
         return self.degrees_of_freedom or jnp.exp(predictors[2])
@@ -102,14 +95,6 @@ class StudentT(AbstractGeneralised):
 
     def variance(self, constants: np.ndarray) -> np.ndarray:
         return np.exp(2 * constants[:, 0])
-
-    def check(
-        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
-    ) -> None:
-        pass
-
-    def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
-        return response
 
     def pooled(self, sample: ResponseSample) -> np.ndarray:
         middle = _median(sample.response[:, 0], sample.weight)

@@ -16,11 +16,11 @@ from jaxtyping import Array, Float
 
 from clusterwise.regression.likelihood import Expansion, Observed, Predictors
 from clusterwise.regression.prior import LinearFrame, ResponseSample
-from clusterwise.responses.generalised import AbstractGeneralised
+from clusterwise.responses.location import AbstractLocation
 
 
 @dataclass(frozen=True)
-class TiedGaussian(AbstractGeneralised):
+class TiedGaussian(AbstractLocation):
     """What `Gaussian` becomes where coefficients are tied; with the same arguments.
 
     Parameters
@@ -32,19 +32,12 @@ class TiedGaussian(AbstractGeneralised):
     sigma: float | None = None
     shared_sigma: bool = False
     name: ClassVar[str] = "gaussian"
-    scaled: ClassVar[bool] = True
-    concave: ClassVar[bool] = False
     apart: ClassVar[bool] = True
-    takes_offset: ClassVar[bool] = False
     dispersions: ClassVar[tuple[str, ...]] = ("sigma",)
 
     @property
     def described(self) -> str:
         return "a gaussian response whose coefficients are shared or pooled"
-
-    @property
-    def mean_link(self) -> str:
-        return "identity"
 
     @property
     def shared_dispersion(self) -> bool:
@@ -88,14 +81,6 @@ class TiedGaussian(AbstractGeneralised):
 
     def variance(self, constants: np.ndarray) -> np.ndarray | None:
         return None if self.sigma is not None else np.exp(2 * constants[:, 0])
-
-    def check(
-        self, what: str, response: np.ndarray, trials: np.ndarray | None, at: np.ndarray
-    ) -> None:
-        pass
-
-    def working(self, response: np.ndarray, trials: np.ndarray | None) -> np.ndarray:
-        return response
 
     def distribution(self, predictors: np.ndarray, trials: np.ndarray | None) -> Any:
         from scipy import stats
