@@ -17,12 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import integrate, linalg, special, stats
 
-from clusterwise.core.product import (
-    AbstractLinearBlock,
-    Product,
-    ProductParameters,
-    ProductPosterior,
-)
+from clusterwise.core.parts import AbstractLinearBlock
+from clusterwise.core.product import Product, ProductParameters, ProductPosterior
 from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
 from clusterwise.covariates.categorical import LevelCounts
 from clusterwise.covariates.poisson import RateCounts

@@ -14,7 +14,7 @@ import numpy as np
 from clusterwise.assembly.layout import Layout, RawDesign
 from clusterwise.core.errors import DataError
 from clusterwise.core.incomplete import AnyBlock, study
-from clusterwise.core.product import AbstractQuadraticBlock
+from clusterwise.core.parts import AbstractQuadraticBlock
 from clusterwise.frames.encoder import Encoder
 from clusterwise.responses.generalised import AbstractGeneralised
 

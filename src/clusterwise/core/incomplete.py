@@ -25,10 +25,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from clusterwise.core.arrays import constant
 from clusterwise.core.assignment import drawn_totals
 from clusterwise.core.block import AbstractBlock, Totals
+from clusterwise.core.parts import AbstractLinearBlock, AbstractQuadraticBlock, AbstractSitedBlock
 from clusterwise.core.product import (
-    AbstractLinearBlock,
-    AbstractQuadraticBlock,
-    AbstractSitedBlock,
     Product,
     ProductParameters,
     ProductPosterior,

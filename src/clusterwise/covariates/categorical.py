@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from clusterwise.core.arrays import constant
-from clusterwise.core.product import AbstractLinearBlock
+from clusterwise.core.parts import AbstractLinearBlock
 from clusterwise.covariates.density import AbstractDensity
 from clusterwise.posteriors.levels import LevelMoments, LevelPosterior
 from clusterwise.posteriors.specification import check_positive

@@ -9,11 +9,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from clusterwise.core.product import (
-    AbstractLinearBlock,
-    AbstractQuadraticBlock,
-    AbstractSitedBlock,
-)
+from clusterwise.core.parts import AbstractLinearBlock, AbstractQuadraticBlock, AbstractSitedBlock
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
 from clusterwise.regression.structure import (

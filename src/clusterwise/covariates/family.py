@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from clusterwise.core.errors import OptionError
-from clusterwise.core.product import AbstractQuadraticBlock, AbstractSitedBlock
+from clusterwise.core.parts import AbstractQuadraticBlock, AbstractSitedBlock
 from clusterwise.covariates.density import AbstractColumnDensity, AbstractDensity
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame

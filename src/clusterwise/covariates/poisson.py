@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from clusterwise.core.arrays import constant
 from clusterwise.core.errors import OptionError
-from clusterwise.core.product import AbstractLinearBlock
+from clusterwise.core.parts import AbstractLinearBlock
 from clusterwise.covariates.density import AbstractColumnDensity, AbstractDensity
 from clusterwise.posteriors.rates import RateMoments, RatePosterior
 from clusterwise.posteriors.specification import Gamma

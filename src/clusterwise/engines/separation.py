@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float
 
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.incomplete import Incomplete
-from clusterwise.core.product import AbstractSitedBlock, Product
+from clusterwise.core.parts import AbstractSitedBlock
+from clusterwise.core.product import Product
 from clusterwise.core.rows import Rows
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.engines.problem import Problem

@@ -13,13 +13,13 @@ from clusterwise.core.arrays import constant
 from clusterwise.core.errors import OptionError
 from clusterwise.core.groups import sum_groups, whole_pieces
 from clusterwise.core.incomplete import study
-from clusterwise.core.product import (
+from clusterwise.core.parts import (
     AbstractLinearBlock,
     AbstractQuadraticBlock,
     AbstractSitedBlock,
-    Product,
     Quadratic,
 )
+from clusterwise.core.product import Product
 from clusterwise.core.runtime import Program, double_precision
 
 _NUMBERS = 500_000

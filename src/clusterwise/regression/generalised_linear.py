@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from clusterwise.core.product import AbstractSitedBlock
+from clusterwise.core.parts import AbstractSitedBlock
 from clusterwise.posteriors.coefficients import (
     CoefficientMoments,
     Coefficients,

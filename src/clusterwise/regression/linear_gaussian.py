@@ -10,7 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from clusterwise.core.product import AbstractQuadraticBlock, Quadratic
+from clusterwise.core.parts import AbstractQuadraticBlock, Quadratic
 from clusterwise.posteriors.matrix_normal import LinearMoments, MatrixNormal
 
 

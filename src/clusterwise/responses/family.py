@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from clusterwise.core.product import AbstractQuadraticBlock, AbstractSitedBlock
+from clusterwise.core.parts import AbstractQuadraticBlock, AbstractSitedBlock
 from clusterwise.regression.columns import PartColumns
 from clusterwise.regression.prior import LinearFrame
 from clusterwise.regression.structure import PLAIN, Structure

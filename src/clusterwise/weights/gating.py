@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from clusterwise.core.product import AbstractGatingBlock
+from clusterwise.core.parts import AbstractGatingBlock
 from clusterwise.posteriors.dirichlet import contrasts
 from clusterwise.posteriors.gates import (
     AbstractGatePosterior,

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from clusterwise.core.product import AbstractLinearBlock
+from clusterwise.core.parts import AbstractLinearBlock
 from clusterwise.posteriors.dirichlet import WeightMoments
 
 
