@@ -729,7 +729,8 @@ class Fit:
         Returns
         -------
         numpy.ndarray
-            (n, n_components), rows summing to one. Averaged over draws for a sampled fit.
+            (n, n_components), rows summing to one. Averaged over draws for a sampled fit, each
+            counting alike: the rows asked about are no evidence on the parameters.
         """
         parts = self.reader.blocks(response=use_response)
         rows = self.reader.rows(data, response=use_response, regressors=use_response)

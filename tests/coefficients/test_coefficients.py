@@ -188,6 +188,8 @@ def test_pooled_draws_and_bound_agree(tmp_path):
         ({"shared": {"a": [[0, 1], [1, 2]]}}, "has component 1 twice"),
         ({"shared": {"a": [[0, 3]]}}, "numbers of components from 0 to 2"),
         ({"shared": {"a + b": "all"}}, "every key must be one term"),
+        ({"shared": {"a:b": "all", "b:a": [[0, 1]]}}, "names the term 'a:b' twice"),
+        ({"shared": {"a": "all", " a": [[0, 1]]}}, "names the term 'a' twice"),
         ({"coefficients": "lasso"}, "use one of 'independent', 'hierarchical'"),
         ({"coefficients": "ridge", "prior": "flat"}, "'ridge' is a prior, and prior='flat' is"),
         ({"coefficients": "hierarchical", "shared": "1 + a + b"}, "has no coefficients that"),
@@ -210,3 +212,6 @@ def test_learned_scales_have_no_mode(coefficients):
 def test_known_scales_are_of_coefficients():
     with pytest.raises(cw.OptionError, match="leave sd or dispersion out"):
         cw.Hierarchical(sd=1.0, dispersion=True)
+    for wrong in (True, {}):
+        with pytest.raises(cw.OptionError, match="must be a number, a dictionary"):
+            cw.Hierarchical(sd=wrong)

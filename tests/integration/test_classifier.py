@@ -112,6 +112,8 @@ def test_what_cannot_be_fitted_is_said():
     X, y = bent()
     with pytest.raises(cw.DataError, match="one class, 'u'"):
         cw.ClusterwiseClassifier().fit(X, np.full(80, "u"))
+    with pytest.raises(cw.DataError, match="class 'w' in rows of weight zero only"):
+        cw.ClusterwiseClassifier().fit(X, y, sample_weight=(y != "w").astype(float))
     with pytest.raises(cw.OptionError, match="covariates='full' is not known"):
         cw.ClusterwiseClassifier(covariates="full").fit(X, y)
     with pytest.raises(cw.OptionError, match="use coefficients='independent' and covariates"):

@@ -115,6 +115,9 @@ def _shared_terms(
         return ()
     if isinstance(shared, Mapping):
         pairs = [(_one_term(text), groups) for text, groups in shared.items()]
+        twice = [_name(term) for i, (term, _) in enumerate(pairs) if term in dict(pairs[:i])]
+        if twice:
+            raise OptionError(f"shared={shared!r} names the term {twice[0]!r} twice; name it once.")
     else:
         terms = _terms(f"0 + {shared}")
         if "1" in {piece.strip() for piece in shared.split("+")}:

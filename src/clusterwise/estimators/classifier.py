@@ -198,6 +198,11 @@ class ClusterwiseClassifier(ClassifierMixin, AbstractClusterwise):
                     f"y has one class, {', '.join(map(repr, map(str, counted)))}, in rows that "
                     f"count; {type(self).__name__} needs two classes or more."
                 )
+            if len(counted) < len(classes):
+                lost = np.setdiff1d(classes, counted)[0]
+                raise DataError(
+                    f"y has the class '{lost}' in rows of weight zero only; leave these rows out."
+                )
             self.classes_ = classes
             return codes
         strange = np.setdiff1d(classes, self.classes_)

@@ -118,6 +118,11 @@ class Hierarchical(AbstractCoefficients):
         check_positive("Hierarchical", scale=self.scale)
         if self.sd is not None:
             given = list(self.sd.values()) if isinstance(self.sd, Mapping) else self.sd
+            if isinstance(given, bool) or given == []:
+                raise OptionError(
+                    f"Hierarchical(sd={self.sd!r}) must be a number, a dictionary with one for "
+                    "each term, or None to learn them."
+                )
             check_positive("Hierarchical", sd=given)
             if self.dispersion:
                 raise OptionError(
