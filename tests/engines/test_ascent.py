@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clusterwise.core.product import ProductPosterior
-from clusterwise.engines.ascent import MeanProjection, run_block
+from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_block
 from clusterwise.weights.specification import DirichletProcess
 from tests.laws.registry import (
     CASES,
@@ -15,6 +15,7 @@ from tests.laws.registry import (
     SLOTS,
     make_source,
     random_values,
+    with_counts,
 )
 from tests.laws.runs import random_start, run_from
 
@@ -103,3 +104,39 @@ def test_stopping_leaves_little_to_gain():
     short = run_block(*args, tol=1e-9, max_iter=3)
     assert not short.converged
     assert short.n_iter == len(short.history) == 3
+
+
+@pytest.fixture(scope="module")
+def slow():
+    """A run that converges slowly, since there are no clusters, and where steps alone lead."""
+    case, rng = CASES["dirichlet"], np.random.default_rng(4)
+    columns = [np.ones(N_ROWS), rng.normal(size=(N_ROWS, 4))]
+    source = make_source(with_counts(np.column_stack(columns)))
+    prior = case.prior()
+    begin = random_start(case, prior, source.block(0), rng)
+    args = (ModeProjection(), case.block, prior, source.block(0), source.total_weight)
+    posterior, objectives = begin, []
+    while len(objectives) < 2 or objectives[-1] - objectives[-2] > 1e-10:
+        step = run_block(*args, posterior, tol=0.0, max_iter=1)
+        posterior = step.posterior
+        objectives.append(step.objective)
+    return args, begin, np.array(objectives)
+
+
+def test_leaps_shorten_the_way_to_the_optimum_of_steps(slow):
+    args, begin, plain = slow
+    result = run_block(*args, begin, tol=1e-12, max_iter=2000)
+    assert result.converged
+    assert result.objective == pytest.approx(plain[-1], abs=1e-8)
+    assert np.diff(result.history).min() >= -1e-10
+    np.testing.assert_allclose(result.history[:50], plain[:50], rtol=1e-12)
+    reached = np.argmax(plain[-1] - result.history < 1e-6)
+    assert reached < 0.3 * np.argmax(plain[-1] - plain < 1e-6)
+
+
+def test_a_run_never_ends_in_a_leap_that_was_not_tried(slow):
+    args, begin, _ = slow
+    for max_iter in range(50, 62):
+        result = run_block(*args, begin, tol=0.0, max_iter=max_iter)
+        after = run_block(*args, result.posterior, tol=0.0, max_iter=1)
+        assert after.objective >= result.objective - 1e-10

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from clusterwise.core.block import AbstractBlock, Totals
@@ -14,7 +15,9 @@ from clusterwise.core.rows import RowBlock, Rows, fold_chunks
 
 def log_sum_exp(score: Float[Array, "k rows"]) -> tuple[Array, Array]:
     """Log of the summed exponentials of each row, and each cluster's share."""
-    largest = jnp.max(score, axis=0)
+    # Any number does for the derivative; that of the largest divides by how many scores equal it,
+    # which are none where the compiler rounds them in two ways.
+    largest = lax.stop_gradient(jnp.max(score, axis=0))
     shares = jnp.exp(score - largest)
     total = jnp.sum(shares, axis=0)
     return largest + jnp.log(total), shares / total

@@ -2,6 +2,10 @@
 
 The two differ in what the rows are scored with, the posterior's mode or its expectations, and in
 what the prior adds to the objective.
+
+Where clusters overlap, steps shrink by a factor close to one. A run that has not converged soon
+leaps: from two steps in a row follows where many would lead (SQUAREM: Varadhan and Roland 2008,
+Scandinavian Journal of Statistics 35), and a leap that does not gain is taken back.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from clusterwise.core.arrays import constant
 from clusterwise.core.block import AbstractBlock, Totals
 from clusterwise.core.rows import RowBlock
-from clusterwise.core.runtime import Program
+from clusterwise.core.runtime import Effort, Program
 from clusterwise.engines.step import expectation, expectation_program
 from clusterwise.sources.source import Source
 
@@ -29,6 +34,9 @@ _PROGRAM_STEPS = 64
 _QUIET_STEPS = 3
 _ROUNDING = 1e-14
 _LEAST_STRIDE = 1e-6
+_STEPS_BEFORE_LEAPS = 50
+_FIRST_LEAP = 4.0
+_MANY_NUMBERS = (2**19, 2**22)
 WIDE = 48
 
 Progress = Callable[[str, int, int], None]
@@ -65,10 +73,26 @@ class Stride(NamedTuple):
     rate: Float[Array, ""]
 
 
+class Leap(NamedTuple):
+    """Where a run with leaps is.
+
+    `kept` is the posterior, its numbers in a row, one step before where a step was made, and after
+    a leap the one that the steps led to. A leap is at most `longest` times as long as a step.
+    """
+
+    phase: Array
+    kept: Float[Array, " numbers"]
+    longest: Float[Array, ""]
+
+
+_LANDED, _STEPPED, _LEAPT = range(3)
+
+
 class Ascent(NamedTuple):
     """State of one run; `objective` is that of the posterior before the last update.
 
-    `stride` is kept for blocks that are not exact, whose updates are shortened until they gain.
+    `stride` is kept for blocks that are not exact, whose updates are shortened until they gain,
+    `leap` for the others.
     """
 
     posterior: Any
@@ -77,6 +101,7 @@ class Ascent(NamedTuple):
     quiet: Array
     n_iter: Array
     stride: Stride | None = None
+    leap: Leap | None = None
 
     @property
     def converged(self) -> Array:
@@ -90,12 +115,19 @@ class Stopping(NamedTuple):
     max_iter: Array
     total_weight: Float[Array, ""]
 
+    @property
+    def bound(self) -> Array:
+        return self.tol * self.total_weight
+
 
 def begin(block: AbstractBlock, posterior: Any) -> Ascent:
     """State before the first iteration; typed as the later ones, so that it compiles nothing."""
     never, zero = constant(np.inf), constant(0)
-    stride = None if block.exact else Stride(posterior, posterior, constant(1.0))
-    return Ascent(posterior, constant(-np.inf), never, zero, zero, stride)
+    first = Ascent(posterior, constant(-np.inf), never, zero, zero)
+    if block.exact:
+        kept = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(posterior)])
+        return first._replace(leap=Leap(constant(_LANDED), constant(kept), constant(_FIRST_LEAP)))
+    return first._replace(stride=Stride(posterior, posterior, constant(1.0)))
 
 
 def advance(
@@ -118,8 +150,7 @@ def advance(
     rate = gain / state.gain
     to_come = jnp.where((rate > 0) & (rate < 1), gain * rate / (1 - rate), jnp.inf)
     within_rounding = (stopping.tol > 0) & (jnp.abs(gain) <= _ROUNDING * jnp.abs(objective))
-    bound = stopping.tol * stopping.total_weight
-    quiet = within_rounding | ((to_come < bound) & (gain < bound))
+    quiet = within_rounding | ((to_come < stopping.bound) & (gain < stopping.bound))
     onward = Ascent(
         block.posterior(totals.statistics, prior, moments),
         objective,
@@ -127,7 +158,9 @@ def advance(
         jnp.where(quiet, state.quiet + 1, 0),
         state.n_iter + 1,
     )
-    return onward if state.stride is None else _strode(block, state, state.stride, onward)
+    if state.stride is not None:
+        return _strode(block, state, state.stride, onward)
+    return onward if state.leap is None else _leapt(state, state.leap, onward, stopping)
 
 
 def _strode(block: AbstractBlock, state: Ascent, stride: Stride, onward: Ascent) -> Ascent:
@@ -144,6 +177,49 @@ def _strode(block: AbstractBlock, state: Ascent, stride: Stride, onward: Ascent)
     )
     ahead = onward._replace(stride=Stride(state.posterior, onward.posterior, jnp.ones(())))
     return jax.tree.map(lambda a, b: jnp.where(gained, a, b), ahead, lost)
+
+
+def _leapt(state: Ascent, leap: Leap, onward: Ascent, stopping: Stopping) -> Ascent:
+    """Step, leap after two steps, or take back a leap that lost."""
+    tail = leap.phase == _STEPPED
+    after_leap = leap.phase == _LEAPT
+    rounding = _ROUNDING * jnp.abs(state.objective)
+    lost = after_leap & ~(onward.objective >= state.objective - rounding)
+    # Two gains tell how gains shrink only where nothing but steps lies between them.
+    quiet = jnp.where(tail, onward.quiet, state.quiet)
+    quiet = jnp.where(after_leap & ~(onward.gain < stopping.bound), 0, quiet)
+    now, _ = ravel_pytree(state.posterior)
+    after, as_posterior = ravel_pytree(onward.posterior)
+    target, length = _leap(leap.kept, now, after, leap.longest)
+    # The last posterior must be one that was tried.
+    more = (quiet < _QUIET_STEPS) & (onward.n_iter < stopping.max_iter)
+    leaping = tail & more & (onward.n_iter >= _STEPS_BEFORE_LEAPS) & (length > 1)
+
+    def choose(back: Any, far: Any, near: Any) -> Any:
+        return jnp.where(lost, back, jnp.where(leaping, far, near))
+
+    longest = choose(
+        jnp.maximum(leap.longest / 4, 1.0),
+        jnp.where(length >= leap.longest, 4 * leap.longest, leap.longest),
+        leap.longest,
+    )
+    phase = jnp.where(leaping, _LEAPT, jnp.where(after_leap, _LANDED, _STEPPED)).astype(int)
+    return onward._replace(
+        posterior=as_posterior(choose(leap.kept, target, after)),
+        objective=jnp.where(lost, state.objective, onward.objective),
+        quiet=quiet,
+        leap=Leap(phase, choose(leap.kept, after, now), longest),
+    )
+
+
+def _leap(
+    before: Array, now: Array, after: Array, longest: Float[Array, ""]
+) -> tuple[Array, Float[Array, ""]]:
+    """Where steps from before to now to after lead to, and how many they stand for."""
+    step = now - before
+    turn = after - now - step
+    length = jnp.minimum(jnp.sqrt(jnp.sum(step**2) / jnp.sum(turn**2)), longest)
+    return before + 2 * length * step + length**2 * turn, length
 
 
 def _run(
@@ -172,7 +248,7 @@ def _run(
     return lax.while_loop(unfinished, iterate, (state, jnp.zeros(_PROGRAM_STEPS)))
 
 
-@Program
+@partial(Program, effort=Effort.SOME)
 def _project_program(projection: AbstractProjection, posterior: Any, prior: Any) -> Any:
     return projection.project(posterior, prior)
 
@@ -182,11 +258,8 @@ def _as_posterior_program(prior: Any) -> Any:
     return prior.as_posterior()
 
 
-_advance_program = Program(advance)
-
-
-_run_program = Program(_run, hot=True)
-_short_run_program = Program(_run)
+_advance_program = Program(advance, effort=Effort.SOME)
+_run_programs = [Program(_run, effort=effort) for effort in Effort]
 
 
 class AscentResult(NamedTuple):
@@ -213,9 +286,11 @@ def run_block(
 ) -> AscentResult:
     """Run over rows that fit in one block, many iterations to a program.
 
-    A `short` run is over before a better program would have been compiled.
+    A run that is `short`, or over few rows, is over before a better program is compiled.
     """
-    program = _short_run_program if short else _run_program
+    numbers = rows.packed.size * jax.tree.leaves(posterior)[0].shape[0]
+    many = 0 if short else sum(numbers > limit for limit in _MANY_NUMBERS)
+    program = _run_programs[many]
     stopping = _stopping(tol, max_iter, total_weight)
     state, histories = begin(block, posterior), []
     while True:

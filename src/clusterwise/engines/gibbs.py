@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from clusterwise.core.block import AbstractBlock, Totals
 from clusterwise.core.rows import RowBlock
-from clusterwise.core.runtime import Program
+from clusterwise.core.runtime import Effort, Program
 from clusterwise.engines.ascent import is_wide
 from clusterwise.engines.chains import (
     Chains,
@@ -93,7 +93,7 @@ def sweep(
     return tested(block, prior, proposal, again, test_key), totals.log_density
 
 
-@partial(Program, hot=True)
+@partial(Program, effort=Effort.MOST)
 def _sweeps_program(
     block: AbstractBlock, prior: Any, rows: RowBlock, parameters: Any, keys: PRNGKeyArray
 ) -> tuple[Any, Draw]:

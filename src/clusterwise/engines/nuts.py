@@ -25,7 +25,7 @@ from clusterwise.core.arrays import constant
 from clusterwise.core.block import AbstractBlock, AbstractCoordinates
 from clusterwise.core.errors import OptionError
 from clusterwise.core.rows import BLOCK_CHUNKS, RowBlock
-from clusterwise.core.runtime import Program
+from clusterwise.core.runtime import Effort, Program
 from clusterwise.engines.chains import Chains, Draw, Draws, Sampler, draw_relabelled
 from clusterwise.engines.marginal import marginal_log_density
 from clusterwise.sources.source import Source
@@ -144,8 +144,8 @@ def _start_program(
     return _without_keys(start(z, key))
 
 
-# Compiled in the quick way: the step is as fast, and takes a quarter of the memory to compile.
-@partial(Program, static_argnames=("settings",))
+# Another effort makes no faster step, and takes four times the memory to compile.
+@partial(Program, static_argnames=("settings",), effort=Effort.SOME)
 def _advance_program(
     settings: Settings,
     target: Target,

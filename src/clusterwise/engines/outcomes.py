@@ -11,14 +11,14 @@ from clusterwise.core.runtime import Program
 from clusterwise.engines.ascent import AscentResult
 from clusterwise.engines.chains import Draws
 from clusterwise.engines.problem import Optimum, Outcome, Problem
-from clusterwise.engines.search import Found, evaluate
+from clusterwise.engines.search import Found, evaluate, readings_program
 
 
 def outcome_at(
     problem: Problem, found: Found, result: AscentResult, *, variational: bool
 ) -> Outcome:
     """What a posterior found by search says, at its mode or in expectation."""
-    parameters, at_mode, expected = _readings(result.posterior)
+    parameters, at_mode, expected = readings_program(result.posterior)
     log_likelihood, entropy = evaluate(problem, at_mode)
     optima = found.optima
     if result is not found.best:
@@ -80,13 +80,6 @@ def _from_sample(
         )
         for optimum in optima
     ]
-
-
-@Program
-def _readings(posterior: Any) -> tuple[Any, Any, Any]:
-    """The mode, its moments, and the posterior's."""
-    mode = posterior.mode()
-    return mode, mode.moments(), posterior.moments()
 
 
 @Program

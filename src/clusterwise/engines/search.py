@@ -22,7 +22,12 @@ from clusterwise.engines.ascent import (
 )
 from clusterwise.engines.problem import Optimum, Problem
 from clusterwise.engines.start import Start, portfolio
-from clusterwise.engines.step import assignment_program, score_program, start_program
+from clusterwise.engines.step import (
+    assignment_program,
+    evaluation_program,
+    score_program,
+    start_program,
+)
 from clusterwise.sources.source import Source
 
 _SHORT_ITERATIONS = 100
@@ -229,13 +234,14 @@ def _joint_starts(problem: Problem, rng: np.random.Generator) -> list[Start]:
 
 
 @Program
-def _mode_program(posterior: Any) -> tuple[Any, Any]:
+def readings_program(posterior: Any) -> tuple[Any, Any, Any]:
+    """The mode, its moments, and the posterior's."""
     mode = posterior.mode()
-    return mode, mode.moments()
+    return mode, mode.moments(), posterior.moments()
 
 
 def _at_mode(posterior: Any) -> tuple[Any, Any]:
-    parameters, moments = _mode_program(posterior)
+    parameters, moments, _ = readings_program(posterior)
     return jax.tree.map(np.asarray, parameters), moments
 
 
@@ -257,15 +263,19 @@ def _group(runs: list[_Run], tolerance: float) -> list[_Run]:
 
 def evaluate(problem: Problem, moments: Any) -> tuple[float, float]:
     """Log density of all rows at these moments, and the entropy of their memberships."""
-    totals, entropy = assign_rows(problem.block, moments, problem.source)
-    return float(totals.log_density), entropy
+    found = problem.source.sum(partial(evaluation_program, problem.block, moments))
+    return float(found[0]), _not_negative(found[1])
 
 
 def assign_rows(block: AbstractBlock, moments: Any, source: Source) -> tuple[Totals, float]:
     """Assign all rows softly: their sums, and the entropy of their memberships."""
     totals, entropy = source.sum(partial(assignment_program, block, moments))
+    return totals, _not_negative(entropy)
+
+
+def _not_negative(entropy: Any) -> float:
     # Rounding may make it negative.
-    return totals, max(float(entropy), 0.0)
+    return max(float(entropy), 0.0)
 
 
 def _criterion(problem: Problem, total_weight: float, run: _Run) -> float:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from clusterwise.core.assignment import log_sum_exp, soft_totals
 from clusterwise.core.block import AbstractBlock, Statistics, Totals
 from clusterwise.core.rows import RowBlock, Rows, fold_chunks, map_chunks
-from clusterwise.core.runtime import Program
+from clusterwise.core.runtime import Effort, Program
 
 _START_STEPS = 16
 
@@ -27,14 +27,25 @@ def assignment(block: AbstractBlock, moments: Any, rows: RowBlock) -> tuple[Tota
     """Assign softly and sum, with the entropy of the memberships."""
 
     def chunk(_: Array, part: Rows) -> tuple[Totals, Array]:
-        score = block.score(moments, part)
-        log_density, resp = log_sum_exp(score)
+        resp, (log_density, entropy) = _explained(block, moments, part)
         statistics = block.statistics(moments, part, resp * part.weight)
-        once = block.once(part)
-        entropy = once * (log_density - jnp.sum(resp * score, axis=0))
-        return Totals(jnp.sum(once * log_density), statistics), jnp.sum(entropy)
+        return Totals(log_density, statistics), entropy
 
     return fold_chunks(chunk, rows)
+
+
+def evaluation(block: AbstractBlock, moments: Any, rows: RowBlock) -> tuple[Array, Array]:
+    """Log density, and the entropy of the memberships."""
+    return fold_chunks(lambda _, part: _explained(block, moments, part)[1], rows)
+
+
+def _explained(block: AbstractBlock, moments: Any, part: Rows) -> tuple[Array, tuple[Array, Array]]:
+    """Memberships (k, rows), and the sums over rows of log density and entropy."""
+    score = block.score(moments, part)
+    log_density, resp = log_sum_exp(score)
+    once = block.once(part)
+    entropy = once * (log_density - jnp.sum(resp * score, axis=0))
+    return resp, (jnp.sum(once * log_density), jnp.sum(entropy))
 
 
 def counted(block: AbstractBlock, moments: Any, rows: RowBlock, resp: Float[Array, "k n"]) -> Any:
@@ -48,11 +59,12 @@ def counted(block: AbstractBlock, moments: Any, rows: RowBlock, resp: Float[Arra
     return fold_chunks(chunk, rows)
 
 
-expectation_program = Program(expectation, hot=True)
+expectation_program = Program(expectation, effort=Effort.MOST)
 assignment_program = Program(assignment)
+evaluation_program = Program(evaluation)
 
 
-@partial(Program, hot=True)
+@partial(Program, effort=Effort.MOST)
 def sampling_program(
     block: AbstractBlock, moments: Any, rows: RowBlock, key: PRNGKeyArray, at: Any = None
 ) -> Totals:

@@ -20,7 +20,7 @@ from clusterwise.core.arrays import constant
 from clusterwise.core.assignment import soft_totals
 from clusterwise.core.block import AbstractBlock
 from clusterwise.core.rows import RowBlock, Rows
-from clusterwise.core.runtime import Program
+from clusterwise.core.runtime import Effort, Program
 from clusterwise.engines.ascent import AscentResult, Progress
 from clusterwise.engines.step import expectation_program
 from clusterwise.sources.source import Source
@@ -91,7 +91,7 @@ def _stream_block(
     return after, objective
 
 
-_stream_program = Program(_stream_block, static_argnames=("batch_size",), hot=True)
+_stream_program = Program(_stream_block, static_argnames=("batch_size",), effort=Effort.MOST)
 
 
 def run_stochastic(
@@ -182,7 +182,7 @@ def _visit_chunks(
     return lax.fori_loop(0, rows.used, visit, (state, kept))
 
 
-_visit_program = Program(_visit_chunks, hot=True)
+_visit_program = Program(_visit_chunks, effort=Effort.MOST)
 
 
 @Program
@@ -209,7 +209,7 @@ def _remember_block(
     return lax.map(chunk, rows.packed)
 
 
-_remember_program = Program(_remember_block, hot=True)
+_remember_program = Program(_remember_block, effort=Effort.MOST)
 
 
 def run_memoized(

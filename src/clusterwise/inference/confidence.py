@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from clusterwise.core.errors import DataError
 
@@ -95,6 +94,8 @@ def confidence(match: np.ndarray, groups: np.ndarray | None = None) -> Confidenc
 
 def _odds_of_error(gain: np.ndarray) -> np.ndarray:
     """Odds (draws,) that two clusters are exchanged, from log odds that relabelling made >= 0."""
+    from scipy.signal import fftconvolve  # takes most of a second to import
+
     size = np.maximum(gain, 0)
     least = np.exp(-size)
     quarter, three_quarters, top = np.quantile(size, [0.25, 0.75, 0.995])

@@ -14,8 +14,6 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.signal import fftconvolve
 
 from clusterwise.core.errors import DataError
 
@@ -191,6 +189,8 @@ def _valleys(line: np.ndarray) -> list[tuple[float, float]]:
     if high - low <= 1e-9 * max(abs(low), abs(high)) or spread <= 0:
         return []
     widths = 0.9 * spread * len(line) ** -0.2 * np.array([1.5, 0.75, 0.4])
+    from scipy.signal import fftconvolve  # takes most of a second to import
+
     found = []
     for width in widths:
         size = int(np.clip(np.ceil(3 * (high - low) / width), _GRID, 16 * _GRID))
@@ -248,6 +248,8 @@ def _merge_renumbered(
     features: np.ndarray, invariants: np.ndarray, groups: np.ndarray
 ) -> np.ndarray:
     """Make modes one where a renumbering of components takes one to the other."""
+    from scipy.optimize import linear_sum_assignment
+
     k = features.shape[1]
     numbers = list(np.unique(groups))
     for one, other in itertools.combinations(numbers, 2):

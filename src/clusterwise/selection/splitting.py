@@ -8,7 +8,7 @@ import numpy as np
 
 from clusterwise.engines.problem import Problem
 from clusterwise.engines.start import Start, StartData, portfolio
-from clusterwise.inference.mixture import ScoredMixture, log_sum_exp
+from clusterwise.inference.mixture import ScoredMixture
 
 _SPLIT_CLUSTERS = 3
 _WAYS = 2
@@ -119,20 +119,22 @@ def _split(
 
 def _gaussian_clusters(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Labels (n,) after some iterations of EM for Gaussian clusters, from those given."""
-    n = len(features)
-    resp = np.eye(labels.max() + 1)[labels]
-    ridge = _RIDGE * np.diag(features.var(axis=0) + np.finfo(float).tiny)
+    n, d = features.shape
+    x = (features - features.mean(axis=0)).T
+    ridge = _RIDGE * np.diag(x.var(axis=1) + np.finfo(float).tiny)
+    resp = np.eye(labels.max() + 1)[labels].T
     for _ in range(_JOINT_ITERATIONS):
-        counts = resp.sum(axis=0) + np.finfo(float).eps
-        scores = np.empty_like(resp)
-        for k in range(resp.shape[1]):
-            gap = features - resp[:, k] @ features / counts[k]
-            root = np.linalg.cholesky((gap.T * resp[:, k]) @ gap / counts[k] + ridge)
-            whitened = np.linalg.solve(root, gap.T)
-            scores[:, k] = np.log(counts[k]) - np.log(np.diag(root)).sum()
-            scores[:, k] -= 0.5 * np.square(whitened).sum(axis=0)
-        before = resp
-        resp = np.exp(scores - log_sum_exp(scores)[:, None])
+        counts = resp.sum(axis=1) + np.finfo(float).eps
+        means = resp @ x.T / counts[:, None]
+        squares = (resp[:, None] * x).reshape(-1, n) @ x.T
+        outer = means[:, :, None] * means[:, None]
+        root = np.linalg.cholesky(squares.reshape(-1, d, d) / counts[:, None, None] - outer + ridge)
+        inverse = np.linalg.inv(root)
+        gap = (inverse.reshape(-1, d) @ x).reshape(-1, d, n) - inverse @ means[:, :, None]
+        log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+        scores = (np.log(counts) - log_det)[:, None] - 0.5 * np.square(gap).sum(axis=1)
+        density = np.exp(scores - scores.max(axis=0))
+        before, resp = resp, density / density.sum(axis=0)
         if np.abs(resp - before).sum() < _SETTLED * n:
             break
-    return resp.argmax(axis=1)
+    return resp.argmax(axis=0)
