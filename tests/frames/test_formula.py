@@ -238,6 +238,7 @@ def test_transforms_that_need_the_whole_data_are_explained(name):
         ("y ~ (x", "not closed"),
         ("y ~ log(x", "not closed"),
         ("y ~ x)", "never opened"),
+        ("y ~ I(`)", "not a valid expression"),
         ("a b", "operator is missing"),
         ("y ~ x ~ z", "at most one"),
         ("a + b ~ x", "left side is one"),

@@ -164,7 +164,8 @@ def read_expression(source: str, *, wrap: bool = False) -> Factor:
         if piece == "^":
             return "**"
         # Python folds compatible letters into one; a stand-in keeps column names as they are.
-        if piece[0] != "`" and (piece.isascii() or piece[0] in "'\""):
+        quoted = piece[0] == "`" and len(piece) > 1
+        if not quoted and (piece.isascii() or piece[0] in "'\""):
             return piece
         name = f"stand_in_{len(originals)}_"
         originals[name] = piece.strip("`")
