@@ -15,6 +15,7 @@ NAMES = (
     "em_iteration",
     "em_families",
     "lines",
+    "select_clusters",
     "out_of_core",
 )
 

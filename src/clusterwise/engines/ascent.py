@@ -36,7 +36,7 @@ _ROUNDING = 1e-14
 _LEAST_STRIDE = 1e-6
 _STEPS_BEFORE_LEAPS = 50
 _FIRST_LEAP = 4.0
-_MANY_NUMBERS = (2**19, 2**22)
+_FEW_NUMBERS, _MANY_NUMBERS = 2**19, 2**20
 WIDE = 48
 
 Progress = Callable[[str, int, int], None]
@@ -259,7 +259,7 @@ def _as_posterior_program(prior: Any) -> Any:
 
 
 _advance_program = Program(advance, effort=Effort.SOME)
-_run_programs = [Program(_run, effort=effort) for effort in Effort]
+_run_programs = {effort: Program(_run, effort=effort) for effort in Effort}
 
 
 class AscentResult(NamedTuple):
@@ -289,8 +289,10 @@ def run_block(
     A run that is `short`, or over few rows, is over before a better program is compiled.
     """
     numbers = rows.packed.size * jax.tree.leaves(posterior)[0].shape[0]
-    many = 0 if short else sum(numbers > limit for limit in _MANY_NUMBERS)
-    program = _run_programs[many]
+    # Blocks that are not exact take more iterations, since they do not leap.
+    few = short or (block.exact and numbers <= _FEW_NUMBERS)
+    effort = Effort.LEAST if few else Effort.MOST if numbers > _MANY_NUMBERS else Effort.SOME
+    program = _run_programs[effort]
     stopping = _stopping(tol, max_iter, total_weight)
     state, histories = begin(block, posterior), []
     while True:
