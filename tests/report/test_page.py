@@ -33,7 +33,9 @@ def rows():
     g = np.array(LEVELS)[(rng.random(n) < np.where(z, 0.8, 0.3)).astype(int)]
     y = np.where(z, 1 + x, 4 - 2 * x) + np.log(w) * (g == LEVELS[1]) + rng.normal(0, 0.5, n)
     count = rng.poisson(np.exp(np.where(z, 1.0, -0.5) + 0.1 * x) * w)
-    return pd.DataFrame({X: x, LONG: w, G: g, "y": y, "count": count})
+    data = pd.DataFrame({X: x, LONG: w, G: g, "y": y, "count": count})
+    # Groups of two rows with one level.
+    return data.assign(id=data.groupby(G).cumcount() // 2 + 1000 * (g == LEVELS[1]))
 
 
 def fitted(rows, engine, formula, **options):
@@ -50,6 +52,16 @@ def fits(rows):
         "gibbs": fitted(
             rows, cw.Gibbs(20, 30, 2, n_init=2), f"count ~ `{X}`", family="poisson",
             offset=f"log({LONG})", covariates=covariates,
+        ),
+        "gates": fitted(
+            rows, cw.EM(n_init=2), f"y ~ `{X}`", weights=cw.Gated(f"`{G}` + I(`{X}` / 2)")
+        ),
+        "expected gates of groups": fitted(
+            rows, cw.VI(n_init=2), f"y ~ `{X}`", groups="id", weights=cw.Gated(f"`{G}`")
+        ),
+        "sticks": fitted(
+            rows, cw.VI(n_init=2), f"y ~ `{X}`", n_components=3, covariates=f"`{X}`",
+            weights=cw.LogitStickBreaking(f"`{G}`"),
         ),
     }  # fmt: skip
 
@@ -69,7 +81,10 @@ def browser():
         found.close()
 
 
-@pytest.fixture(scope="module", params=["em", "vi", "gibbs"])
+MODELS = ("em", "vi", "gibbs", "gates", "expected gates of groups", "sticks")
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def opened(request, browser, fits, rows, tmp_path_factory):
     """A fit, its report in a browser, and what went wrong there."""
     path = tmp_path_factory.mktemp("report") / "report.html"

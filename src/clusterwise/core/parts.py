@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from clusterwise.core.errors import OptionError
+
 
 class Quadratic(NamedTuple):
     """`constant - |factor z|^2 / 2` for each cluster."""
@@ -74,6 +76,10 @@ class AbstractSitedBlock(eqx.Module):
     @abstractmethod
     def score(self, moments: Any, values: Float[Array, "columns rows"]) -> Float[Array, "k rows"]:
         """Expected log density of each row under each cluster."""
+
+    def as_numbers(self, moments: Any) -> dict[str, Any]:
+        """The score for a program that is not Python; moments lead with draws."""
+        raise OptionError("A part of this model has no formula that a page could compute.")
 
     @abstractmethod
     def statistics(

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from clusterwise.core.arrays import constant
-from clusterwise.core.errors import OptionError
 from clusterwise.core.groups import sum_groups, whole_pieces
 from clusterwise.core.incomplete import study
 from clusterwise.core.parts import (
@@ -111,7 +110,7 @@ class _SitedScores(NamedTuple):
         return int(np.prod(np.shape(jax.tree.leaves(self.moments)[0])[:2]))
 
     def as_numbers(self) -> dict[str, Any]:
-        raise OptionError("A part of this model has no formula that a page could compute.")
+        return self.block.as_numbers(self.moments)
 
     def subset(self, draws: np.ndarray) -> _SitedScores:
         return self._replace(moments=jax.tree.map(lambda leaf: leaf[draws], self.moments))

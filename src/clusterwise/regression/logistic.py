@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from clusterwise.regression.likelihood import quadrature
 
-_TILTS = 8
+TILTS = 8
 
 
 class Tilted(NamedTuple):
@@ -64,7 +64,7 @@ def expected_softmax(mean: Float[Array, "k rows"], deviations: Float[Array, "k m
         # Newton's step where there are two predictors, shorter than it where there are more.
         return tilt + (share - tilt) / (1 + jnp.sum(share * variance, axis=0))
 
-    tilt = lax.fori_loop(0, _TILTS, step, jax.nn.softmax(mean, axis=0))
+    tilt = lax.fori_loop(0, TILTS, step, jax.nn.softmax(mean, axis=0))
     exponent, _ = raised(tilt)
     normaliser = jax.nn.logsumexp(exponent, axis=0)
     return Tilted(normaliser, jnp.exp(exponent - normaliser))

@@ -68,7 +68,7 @@ def calculator(fit: Fit, data: Any = None) -> dict[str, Any]:
 def _products(fit: Fit) -> dict[str, list[Any]]:
     """For each raw column that is not a response, the operands that it is a product of."""
     encoder, found = fit.reader.encoder, {}
-    for part in fit.reader.design.parts:
+    for part in fit.reader.design.every:
         for design, names in part.designs():
             if design.startswith("response"):
                 continue

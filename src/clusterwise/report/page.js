@@ -161,6 +161,73 @@
 
   // -- the model -----------------------------------------------------------------------------
 
+  const sumOf = (numbers) => numbers.reduce((total, value) => total + value, 0);
+
+  const logSumExp = (values) => {
+    const largest = Math.max(...values);
+    return largest + Math.log(sumOf(values.map((value) => Math.exp(value - largest))));
+  };
+
+  const logSigmoid = (x) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
+
+  // Means of the gates' predictors under draw d, and the rows of a root of their covariance.
+  const gatePredictors = (form, row, d) => {
+    const [, gates, width] = form.values.shape;
+    const roots = form.spread.shape[2];
+    const along = (numbers, start) =>
+      sumOf(form.columns.map((column, j) => numbers[start * width + j] * row[column]));
+    return Array.from({ length: gates }, (_, gate) => {
+      const place = d * gates + gate;
+      return {
+        mean: along(form.values.numbers, place),
+        deviations: Array.from({ length: roots }, (__, m) =>
+          along(form.spread.numbers, place * roots + m)
+        ),
+      };
+    });
+  };
+
+  // Expected log weights; see `expected_softmax` of the library.
+  const softmaxGates = (form, row, d) => {
+    const gates = gatePredictors(form, row, d);
+    const raised = (tilt) => {
+      const centre = gates[0].deviations.map((_, m) =>
+        sumOf(gates.map((gate, k) => tilt[k] * gate.deviations[m]))
+      );
+      const variance = gates.map((gate) =>
+        sumOf(gate.deviations.map((value, m) => (value - centre[m]) ** 2))
+      );
+      return [gates.map((gate, k) => gate.mean + variance[k] / 2), variance];
+    };
+    let tilt = softmax(gates.map((gate) => gate.mean));
+    for (let i = 0; i < form.tilts; i += 1) {
+      const [exponent, variance] = raised(tilt);
+      const share = softmax(exponent);
+      const shorter = 1 + sumOf(share.map((value, k) => value * variance[k]));
+      tilt = tilt.map((value, k) => value + (share[k] - value) / shorter);
+    }
+    const normaliser = logSumExp(raised(tilt)[0]);
+    return gates.map((gate) => gate.mean - normaliser);
+  };
+
+  const stickGates = (form, row, d) => {
+    const sticks = gatePredictors(form, row, d).map(({ mean, deviations }) => {
+      const size = Math.hypot(...deviations);
+      const expected = (sign) =>
+        sumOf(Array.from(form.nodes.numbers, (node, i) =>
+          form.node_weights.numbers[i] * logSigmoid(sign * (mean + size * node))
+        ));
+      return { taken: expected(1), left: expected(-1) };
+    });
+    const [, components, width] = form.path.shape;
+    return Array.from({ length: components }, (_, k) =>
+      sumOf(sticks.map(({ taken, left }, s) => {
+        const step = form.path.numbers[(d * components + k) * width + s];
+        return step > 0 ? taken : step < 0 ? left : 0;
+      }))
+    );
+  };
+
   // Each form gives the log density of a row under component k of draw d.
   const scorers = {
     quadratic: (form, row, d, k) => {
@@ -182,6 +249,8 @@
         total += form.form.numbers[(d * components + k) * width + j] * row[form.columns[j]];
       return total;
     },
+    softmax_gates: (form, row, d, k) => row[form.unit] * softmaxGates(form, row, d)[k],
+    stick_gates: (form, row, d, k) => row[form.unit] * stickGates(form, row, d)[k],
     negative_binomial: (form, row, d, k) => {
       const place = d * form.rate.shape[1] + k;
       const [shape, rate] = [form.shape.numbers[place], form.rate.numbers[place]];
@@ -228,7 +297,8 @@
     },
   };
 
-  const drawsOf = (form) => (form.form || form.factor || form.coefficients || form.rate).shape[0];
+  const drawsOf = (form) =>
+    (form.form || form.factor || form.coefficients || form.rate || form.values).shape[0];
 
   // Log densities of a row, of every component for each draw.
   const scores = (forms, row, components) =>
@@ -272,7 +342,8 @@
         const raw = column.product.reduce((total, tree) => total * evaluate(tree, values), 1);
         return (raw - column.shift) / column.scale;
       });
-      return [1, ...standard];
+      // The row is a group of its own, if rows come in groups.
+      return [1, ...standard, 1, 1];
     }
 
     predict(values) {

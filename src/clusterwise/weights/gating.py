@@ -22,7 +22,14 @@ from clusterwise.posteriors.gates import (
     StickMoments,
     paths,
 )
-from clusterwise.regression.logistic import Stick, Tilted, expected_logistic, expected_softmax
+from clusterwise.regression.likelihood import quadrature
+from clusterwise.regression.logistic import (
+    TILTS,
+    Stick,
+    Tilted,
+    expected_logistic,
+    expected_softmax,
+)
 
 
 class SoftmaxStatistics(NamedTuple):
@@ -63,6 +70,9 @@ class SoftmaxGating(AbstractGatingBlock):
     ) -> Float[Array, "k rows"]:
         mean, tilted = self._expected(moments, values)
         return mean - tilted.normaliser
+
+    def as_numbers(self, moments: SoftmaxMoments) -> dict[str, Any]:
+        return _numbers("softmax_gates", self, moments, tilts=TILTS)
 
     def statistics(
         self,
@@ -178,6 +188,11 @@ class StickGating(AbstractGatingBlock):
         log_taken, log_left, _, _ = self._sticks(moments, values)
         return _taken(moments.path) @ log_taken + _left(moments.path) @ log_left
 
+    def as_numbers(self, moments: StickMoments) -> dict[str, Any]:
+        nodes, weights = (np.ravel(one) for one in quadrature(1))
+        path = np.asarray(moments.path)
+        return _numbers("stick_gates", self, moments, path=path, nodes=nodes, node_weights=weights)
+
     def statistics(
         self,
         moments: StickMoments,
@@ -270,6 +285,16 @@ def _taken(path: Any) -> Any:
 
 def _left(path: Any) -> Any:
     return (-path).clip(0)
+
+
+def _numbers(
+    kind: str, block: AbstractGatingBlock, moments: SoftmaxMoments | StickMoments, **rest: Any
+) -> dict[str, Any]:
+    values, spread = np.asarray(moments.values), np.asarray(moments.spread)
+    return {
+        "kind": kind, "columns": list(block.gating), "unit": block.unit,
+        "values": values, "spread": spread, **rest,
+    }  # fmt: skip
 
 
 def _deviations(
