@@ -91,8 +91,8 @@ _LANDED, _STEPPED, _LEAPT = range(3)
 class Ascent(NamedTuple):
     """State of one run; `objective` is that of the posterior before the last update.
 
-    `stride` is kept for blocks that are not exact, whose updates are shortened until they gain,
-    `leap` for the others.
+    Blocks that are not exact have the pace of a stride, whose updates are shortened until they
+    gain, the others that of leaps.
     """
 
     posterior: Any
@@ -100,8 +100,7 @@ class Ascent(NamedTuple):
     gain: Float[Array, ""]
     quiet: Array
     n_iter: Array
-    stride: Stride | None = None
-    leap: Leap | None = None
+    pace: Stride | Leap
 
     @property
     def converged(self) -> Array:
@@ -123,11 +122,11 @@ class Stopping(NamedTuple):
 def begin(block: AbstractBlock, posterior: Any) -> Ascent:
     """State before the first iteration; typed as the later ones, so that it compiles nothing."""
     never, zero = constant(np.inf), constant(0)
-    first = Ascent(posterior, constant(-np.inf), never, zero, zero)
+    pace = Stride(posterior, posterior, constant(1.0))
     if block.exact:
         kept = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(posterior)])
-        return first._replace(leap=Leap(constant(_LANDED), constant(kept), constant(_FIRST_LEAP)))
-    return first._replace(stride=Stride(posterior, posterior, constant(1.0)))
+        pace = Leap(constant(_LANDED), constant(kept), constant(_FIRST_LEAP))
+    return Ascent(posterior, constant(-np.inf), never, zero, zero, pace)
 
 
 def advance(
@@ -157,10 +156,11 @@ def advance(
         gain,
         jnp.where(quiet, state.quiet + 1, 0),
         state.n_iter + 1,
+        state.pace,
     )
-    if state.stride is not None:
-        return _strode(block, state, state.stride, onward)
-    return onward if state.leap is None else _leapt(state, state.leap, onward, stopping)
+    if isinstance(state.pace, Stride):
+        return _strode(block, state, state.pace, onward)
+    return _leapt(state, state.pace, onward, stopping)
 
 
 def _strode(block: AbstractBlock, state: Ascent, stride: Stride, onward: Ascent) -> Ascent:
@@ -173,9 +173,9 @@ def _strode(block: AbstractBlock, state: Ascent, stride: Stride, onward: Ascent)
         posterior=shorter,
         quiet=jnp.where(rate < _LEAST_STRIDE, _QUIET_STEPS, state.quiet),
         n_iter=onward.n_iter,
-        stride=stride._replace(rate=rate),
+        pace=stride._replace(rate=rate),
     )
-    ahead = onward._replace(stride=Stride(state.posterior, onward.posterior, jnp.ones(())))
+    ahead = onward._replace(pace=Stride(state.posterior, onward.posterior, jnp.ones(())))
     return jax.tree.map(lambda a, b: jnp.where(gained, a, b), ahead, lost)
 
 
@@ -193,22 +193,20 @@ def _leapt(state: Ascent, leap: Leap, onward: Ascent, stopping: Stopping) -> Asc
     target, length = _leap(leap.kept, now, after, leap.longest)
     # The last posterior must be one that was tried.
     more = (quiet < _QUIET_STEPS) & (onward.n_iter < stopping.max_iter)
-    leaping = tail & more & (onward.n_iter >= _STEPS_BEFORE_LEAPS) & (length > 1)
+    ready = tail & more & (onward.n_iter >= _STEPS_BEFORE_LEAPS)
+    leaping = ready & (length > 1)
 
     def choose(back: Any, far: Any, near: Any) -> Any:
         return jnp.where(lost, back, jnp.where(leaping, far, near))
 
-    longest = choose(
-        jnp.maximum(leap.longest / 4, 1.0),
-        jnp.where(length >= leap.longest, 4 * leap.longest, leap.longest),
-        leap.longest,
-    )
+    longer = jnp.where(ready & (length >= leap.longest), 4 * leap.longest, leap.longest)
+    longest = jnp.where(lost, jnp.maximum(leap.longest / 4, 1.0), longer)
     phase = jnp.where(leaping, _LEAPT, jnp.where(after_leap, _LANDED, _STEPPED)).astype(int)
     return onward._replace(
         posterior=as_posterior(choose(leap.kept, target, after)),
         objective=jnp.where(lost, state.objective, onward.objective),
         quiet=quiet,
-        leap=Leap(phase, choose(leap.kept, after, now), longest),
+        pace=Leap(phase, choose(leap.kept, after, now), longest),
     )
 
 
