@@ -1,5 +1,6 @@
 """Densities and draws against SciPy's own distributions."""
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -182,6 +183,29 @@ def test_concentration_draws_and_mean(name, discount):
             now = step(posterior, now, jax.random.split(key, N_DRAWS))
         test = stats.kstest(np.asarray(now), lambda v: np.interp(v, grid, below))
         assert test.pvalue > _LEAST_P
+
+
+@pytest.mark.parametrize("k", [3, 4])
+@pytest.mark.parametrize("weights", [DirichletProcess(), PitmanYor(0.3)])
+def test_clusters_sit_on_sticks_as_their_evidence_says(weights, k):
+    prior, count = weights.prior(k, flat=False), np.array([1.0, 3.0, 0.0, 2.0])[:k]
+    moments = prior.moments()
+    discount, concentration = float(prior.discount), float(moments.concentration)
+    orders = np.array(list(itertools.permutations(range(k))))
+    later = count[orders][:, ::-1].cumsum(axis=1)[:, ::-1] - count[orders]
+    second = concentration + discount * np.arange(1, k) + later[:, :-1]
+    evidence = special.betaln(1 - discount + count[orders][:, :-1], second).sum(axis=1)
+
+    def step(order, key):
+        own = prior.draw_order(jnp.asarray(count)[order], jnp.zeros((k, k)), moments, key)
+        return order[own], None
+
+    keys = jax.random.split(random_key(1), (N_DRAWS, 20))
+    chain = jax.jit(jax.vmap(lambda keys: jax.lax.scan(step, jnp.arange(k), keys)[0]))
+    found = np.asarray(chain(keys))
+    times = (found[:, None] == orders).all(axis=2).sum(axis=0)
+    test = stats.chisquare(times, N_DRAWS * special.softmax(evidence))
+    assert test.pvalue > _LEAST_P
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

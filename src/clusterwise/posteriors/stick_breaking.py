@@ -125,6 +125,9 @@ class StickBreakingPosterior(AbstractPosterior):
     ) -> Int[Array, " k"]:
         """Move clusters to other sticks by Metropolis steps, the sticks integrated out.
 
+        Any two exchange places; then neighbours, every second pair at once, since pairs do not
+        see each other.
+
         Clusters that sit on late sticks, with empty ones before them, are otherwise long in
         getting away (Papaspiliopoulos and Roberts 2008, Biometrika 95; Hastie, Liverani and
         Richardson 2015, Statistics and Computing 25).
@@ -133,64 +136,42 @@ class StickBreakingPosterior(AbstractPosterior):
         order = jnp.arange(k)
         if k == 1:
             return order
-        pair_key, accept_key, even_key, odd_key = jax.random.split(key, 4)
+        pair_key, accept_key = jax.random.split(key)
         pair = jax.random.choice(pair_key, k, (2,), replace=False)
-        exchanged = order.at[pair].set(pair[::-1])
-        gain = self._log_sticks_of(count[exchanged], moments) - self._log_sticks_of(count, moments)
-        accept = jnp.log(jax.random.uniform(accept_key)) < gain
-        order = jnp.where(accept, exchanged, order)
-        for first, own_key in ((0, even_key), (1, odd_key)):
-            order = self._exchange_neighbours(count, order, moments, first, own_key)
-        return order
+        any_two = np.zeros(k, int), order.at[pair].set(pair[::-1])
+        trials = [any_two, _neighbours(k, 0), _neighbours(k, 1)]
+        pair_of, partner = (jnp.stack(part) for part in zip(*trials, strict=True))
 
-    def _log_stick_of(
-        self, place: Array, count: Array, later: Array, moments: WeightMoments
-    ) -> Array:
-        """Log evidence of one stick: rows that stop at it and rows that go on."""
-        second = moments.concentration + self.discount * (place + 1) + later
-        return jnp.where(
-            place < self.count.shape[0] - 1, betaln(1 - self.discount + count, second), 0.0
-        )
+        def step(order: Array, trial: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            pair_of, partner, key = trial
+            counts = count[jnp.stack([order, order[partner]])]
+            now, exchanged = betaln(*self._sticks(jnp.log(moments.concentration), counts))
+            gain = jax.ops.segment_sum(exchanged - now, pair_of[:-1], k)
+            accept = jnp.log(jax.random.uniform(key, (k,))) < gain
+            return jnp.where(accept[pair_of], order[partner], order), None
 
-    def _log_sticks_of(self, count: Array, moments: WeightMoments) -> Array:
-        later = jnp.cumsum(count[::-1])[::-1] - count
-        return self._log_stick_of(jnp.arange(count.size), count, later, moments).sum()
-
-    def _exchange_neighbours(
-        self, count: Array, order: Array, moments: WeightMoments, first: int, key: PRNGKeyArray
-    ) -> Array:
-        """Exchange neighbours, every second pair at once: they do not see each other."""
-        place = np.arange(first, count.size - 1, 2)
-        now = count[order]
-        a, b = now[place], now[place + 1]
-        beyond = (jnp.cumsum(now[::-1])[::-1] - now)[place + 1]
-
-        def both(one: Array, other: Array) -> Array:
-            return self._log_stick_of(
-                jnp.asarray(place), one, other + beyond, moments
-            ) + self._log_stick_of(jnp.asarray(place + 1), other, beyond, moments)
-
-        accept = jnp.log(jax.random.uniform(key, a.shape)) < both(b, a) - both(a, b)
-        left, right = order[place], order[place + 1]
-        order = order.at[place].set(jnp.where(accept, right, left))
-        return order.at[place + 1].set(jnp.where(accept, left, right))
+        keys = jax.random.split(accept_key, len(trials))
+        return jax.lax.scan(step, order, (pair_of, partner, keys))[0]
 
     def _prior_sticks(self, log_concentration: Array) -> tuple[Array, Array]:
         step = self.discount * jnp.arange(1, self.count.shape[0])
         second = jnp.exp(log_concentration)[..., None] + step
         return jnp.broadcast_to(1 - self.discount, second.shape), second
 
-    def _sticks(self, log_concentration: Array) -> tuple[Array, Array]:
+    def _sticks(self, log_concentration: Array, count: Array | None = None) -> tuple[Array, Array]:
+        """Betas of the sticks after these counts, by default the posterior's."""
+        count = self.count if count is None else count
         first, second = self._prior_sticks(log_concentration)
-        later = jnp.cumsum(self.count[::-1])[::-1] - self.count
-        return first + self.count[:-1], second + later[:-1]
+        later = jnp.cumsum(count[..., ::-1], axis=-1)[..., ::-1] - count
+        return first + count[..., :-1], second + later[..., :-1]
 
     def _log_marginal(self, log_concentration: Array) -> Array:
         """Log joint density of the counts and the log concentration, sticks integrated out."""
-        gain = betaln(*self._sticks(log_concentration)) - betaln(
-            *self._prior_sticks(log_concentration)
+        counts = jnp.stack([self.count, jnp.zeros_like(self.count)])
+        after, before = jnp.moveaxis(
+            betaln(*self._sticks(log_concentration[..., None], counts)), -2, 0
         )
-        return self.concentration.log_density(log_concentration) + gain.sum(axis=-1)
+        return self.concentration.log_density(log_concentration) + (after - before).sum(axis=-1)
 
     def _on_grid(self) -> tuple[Array, Array, Array]:
         """Grid, its probabilities, and the log evidence of the counts."""
@@ -303,6 +284,14 @@ class StickBreakingPosterior(AbstractPosterior):
         _, _, prior_evidence = prior._on_grid()
         gained = self.count - prior.count
         return jnp.sum(gained * self.moments().log_weights) - (log_evidence - prior_evidence)
+
+
+def _neighbours(k: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of neighbours, from the first or the second place on: each place's pair and partner."""
+    place = np.arange(k)
+    partner = ((place + first) ^ 1) - first
+    alone = (partner < 0) | (partner >= k)
+    return (place + first) // 2, np.where(alone, place, partner)
 
 
 def _log_weights(log_stick: Float[Array, " s"], log_rest: Float[Array, " s"]) -> Array:
