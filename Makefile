@@ -78,9 +78,9 @@ lint: $(VENV)/.installed-develop
 test quick calibration: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 test quick calibration: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 
-# And it is quicker without the newer of its two ways to emit code. Calibration, the benchmarks and
-# test_the_whole_demonstration compile as users do.
-test quick: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
+# And it is quicker without the newer of its two ways to emit code and without what pays in long runs
+# alone. Calibration, the benchmarks and test_the_whole_demonstration compile as users do.
+test quick: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false --xla_llvm_disable_expensive_passes=true
 
 test: lint browser
 	$(PYTEST) -m "$(MARKS)"

@@ -34,18 +34,14 @@ class Effort(Enum):
     """What the compiler for CPUs leaves out, by how often a program will run.
 
     `LEAST` compiles in a quarter of the time of `MOST` and runs twice as long or a little more,
-    `SOME` in half the time and runs a quarter longer.
+    `SOME` in half the time and runs at most a quarter longer.
     """
 
-    LEAST = MappingProxyType(
-        {
-            "xla_cpu_use_fusion_emitters": False,
-            "xla_backend_optimization_level": 0,
-            "xla_llvm_disable_expensive_passes": True,
-        }
-    )
-    SOME = MappingProxyType({"xla_cpu_use_fusion_emitters": False})
     MOST = MappingProxyType({})
+    SOME = MappingProxyType(
+        {"xla_cpu_use_fusion_emitters": False, "xla_llvm_disable_expensive_passes": True}
+    )
+    LEAST = MappingProxyType({**SOME, "xla_backend_optimization_level": 0})
 
     @functools.cached_property
     def options(self) -> dict[str, Any] | None:

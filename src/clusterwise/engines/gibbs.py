@@ -93,7 +93,8 @@ def sweep(
     return tested(block, prior, proposal, again, test_key), totals.log_density
 
 
-@partial(Program, effort=Effort.MOST)
+# Another effort makes no faster sweep.
+@partial(Program, effort=Effort.SOME)
 def _sweeps_program(
     block: AbstractBlock, prior: Any, rows: RowBlock, parameters: Any, keys: PRNGKeyArray
 ) -> tuple[Any, Draw]:
