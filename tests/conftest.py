@@ -33,36 +33,6 @@ def double_precision(request):
 COMPILED_QUICKLY = {"posteriors", "test_gated_fits.py", "test_predictive.py"}
 
 
-# Folders and files of many tests that compile programs of their own: `make quick` leaves them out.
-LONG = {
-    "interop",
-    "laws",
-    "posteriors",
-    "test_ascent.py",
-    "test_categorical.py",
-    "test_estimators.py",
-    "test_free_priors.py",
-    "test_gated_fits.py",
-    "test_label_modes.py",
-    "test_likelihood.py",
-    "test_missing.py",
-    "test_nuts.py",
-    "test_partition.py",
-    "test_plots.py",
-    "test_posterior_tree.py",
-    "test_predictive.py",
-    "test_sampled_fit.py",
-    "test_select.py",
-    "test_svi.py",
-}
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if not LONG.isdisjoint((item.path.name, item.path.parent.name)):
-            item.add_marker(pytest.mark.long)
-
-
 @pytest.fixture(autouse=True, scope="module")
 def quick_compiler(request):
     quick = not COMPILED_QUICKLY.isdisjoint((request.path.name, request.path.parent.name))

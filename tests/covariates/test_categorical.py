@@ -10,6 +10,8 @@ from scipy import special
 import clusterwise as cw
 from clusterwise.core.errors import DataError, FormulaError, OptionError
 
+pytestmark = pytest.mark.long
+
 COLUMNS = ("c1", "c2", "c3")
 LEVELS = {"c1": "abc", "c2": "ab", "c3": "abcd"}
 

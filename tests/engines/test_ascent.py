@@ -19,6 +19,8 @@ from tests.laws.registry import (
 )
 from tests.laws.runs import random_start, run_from
 
+pytestmark = pytest.mark.long
+
 
 def problem(name, seed, block_rows=N_ROWS):
     case, rng = CASES[name], np.random.default_rng(seed)

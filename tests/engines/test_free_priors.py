@@ -11,6 +11,8 @@ import clusterwise as cw
 from clusterwise.assembly.assemble import assemble
 from clusterwise.frames.table import open_table
 
+pytestmark = pytest.mark.long
+
 QUICK = cw.NUTS(num_warmup=150, num_samples=250, num_chains=2, n_init=2)
 
 
@@ -111,7 +113,6 @@ def test_priors_of_sigma_and_covariances(form, data):
     np.testing.assert_allclose(found, found[0], rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.long
 def test_draws_follow_the_prior(data, tmp_path):
     """A prior of the intercept that is sharper than the data; it is saved with the fit."""
     sharp = dist.Normal(jnp.array([20.0, 0.0]), jnp.array([0.02, 1.0]))

@@ -26,6 +26,8 @@ from clusterwise.fit import Fit
 from clusterwise.frames.table import open_table
 from clusterwise.inference.modes import modes
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = (0.3, 0.7)
 # Means of the components of weight .7 and .3.
 TRUE, WRONG = (2.0, -1.0), (0.0, 2.3)

@@ -17,6 +17,8 @@ from clusterwise.engines.nuts import Target, all_rows, program_draws
 from tests.laws.registry import CASES, ENGINES, N_CLUSTERS, make_source, pack, random_values
 from tests.laws.test_gibbs import assert_close, densities, few_rows, flat_draws
 
+pytestmark = pytest.mark.long
+
 QUICK = cw.NUTS(num_warmup=200, num_samples=250, num_chains=2, n_init=4)
 
 
@@ -94,7 +96,6 @@ def sampled(name):
     return draws, parameters, densities(case, parameters, rows)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["dirichlet process", "diagonal"])
 def test_predictive_density_is_a_ratio_of_evidences(name):
     case, (values, new) = CASES[name], few_rows()
@@ -106,7 +107,6 @@ def test_predictive_density_is_a_ratio_of_evidences(name):
     np.testing.assert_allclose(draws.log_density.ravel(), log_density, rtol=1e-9)
 
 
-@pytest.mark.long
 def test_concentration_has_its_exact_mean():
     case, (values, _) = CASES["dirichlet process"], few_rows()
     _, parameters, _ = sampled("dirichlet process")
@@ -197,7 +197,6 @@ def sampled_numbers(fit):
     return {name: draws for name, draws in found.items() if np.ptp(draws) > 0}
 
 
-@pytest.mark.long
 def test_draws_are_those_of_gibbs_sampling(by_both):
     nuts, gibbs = map(sampled_numbers, by_both)
     assert set(nuts) == set(gibbs)

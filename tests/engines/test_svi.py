@@ -10,6 +10,8 @@ from clusterwise.engines.step import start_program
 from clusterwise.engines.svi import run_stochastic
 from tests.laws.registry import CASES, ENGINES, N_CLUSTERS, make_source
 
+pytestmark = pytest.mark.long
+
 N = 3000
 
 

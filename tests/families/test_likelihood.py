@@ -10,6 +10,8 @@ import clusterwise as cw
 from clusterwise.regression.likelihood import AbstractLikelihood
 from tests.families.registry import FAMILIES
 
+pytestmark = pytest.mark.long
+
 K, ROWS = 3, 16
 CLOSED = ("poisson", "gamma")
 """Families whose expectations are formulas, but for one dimension of a known rule."""

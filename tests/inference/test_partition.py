@@ -15,6 +15,8 @@ from clusterwise.inference.similarity import (
     similarity_blocks,
 )
 
+pytestmark = pytest.mark.long
+
 
 def variation_of_information(one, other):
     own = mutual_info_score(one, one) + mutual_info_score(other, other)

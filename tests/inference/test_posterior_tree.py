@@ -15,6 +15,8 @@ import clusterwise as cw
 from clusterwise.inference import posterior as posterior_module
 from clusterwise.inference.lazy import LazyDraws
 
+pytestmark = pytest.mark.long
+
 N = 80
 GIBBS = cw.Gibbs(num_warmup=100, num_samples=200)
 

@@ -10,6 +10,8 @@ from scipy.stats import kstest, norm, t
 import clusterwise as cw
 from clusterwise.inference.predict import StudentMixture
 
+pytestmark = pytest.mark.long
+
 N = 60
 MODELS = {
     "conditional": cw.Model("y ~ x", n_components=2),

@@ -13,6 +13,8 @@ import clusterwise as cw
 from clusterwise.engines.relabelling import permute
 from clusterwise.fit import Fit
 
+pytestmark = pytest.mark.long
+
 N = 150
 SHAPE = (4, 300)
 

@@ -20,6 +20,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import clusterwise as cw
 
+pytestmark = pytest.mark.long
+
 QUICK = cw.VI(n_init=1)
 
 FEWER_ROWS = "its data have fewer rows than two regressions have parameters, which is refused"
@@ -59,7 +61,6 @@ def fitted():
     return regressor().fit(X, y)
 
 
-@pytest.mark.long
 @parametrize_with_checks(
     [cw.ClusterwiseRegressor(engine=QUICK, random_state=0)],
     expected_failed_checks=lambda estimator: FAILED,
@@ -196,7 +197,6 @@ def test_score_takes_weights(fitted):
 # -- streams ----------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "parameters",
     [

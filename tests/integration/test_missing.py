@@ -11,6 +11,8 @@ from scipy import integrate, optimize, stats
 import clusterwise as cw
 from clusterwise.output import describe
 
+pytestmark = pytest.mark.long
+
 
 def simulated(seed, n):
     """Two clusters with two covariates, a tenth to a fifth of the values missing."""
@@ -79,7 +81,6 @@ def test_log_densities_are_marginals_by_scipy(em):
     assert np.all(np.diff(em.history) > -1e-9 * len(DATA))
 
 
-@pytest.mark.long
 def test_em_finds_the_optimum_of_the_observed_likelihood(em):
     values = DATA.to_numpy()
 

@@ -17,6 +17,8 @@ from clusterwise.plots import canvas, figure_of, new_axes, rows
 from clusterwise.plots.chains import as_sampled, rank_counts
 from clusterwise.plots.checks import smooth_density
 
+pytestmark = pytest.mark.long
+
 ODD = "net_$ per_$unit"
 
 
@@ -442,7 +444,6 @@ def test_rows_with_missing_values_are_left_out_and_counted(fit, frame):
         fit.component_predictions(gaps)
 
 
-@pytest.mark.long
 def test_rows_of_groups_stay_together_and_in_order(frame, monkeypatch):
     some = frame.assign(id=np.arange(len(frame)) % 40)
     model = cw.Model("y_1 ~ v", groups="id", prior="flat")

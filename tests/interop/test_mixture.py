@@ -9,6 +9,8 @@ from scipy import special, stats
 
 import clusterwise as cw
 
+pytestmark = pytest.mark.long
+
 K, D, N = 3, 2, 40
 
 

@@ -20,6 +20,8 @@ from clusterwise.assembly.units import in_data_units
 from clusterwise.engines.marginal import marginal_log_density
 from clusterwise.frames.table import open_table
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -251,7 +253,6 @@ def test_numpyros_own_sampler_agrees_with_gibbs(data):
         np.testing.assert_allclose(own.std(axis=0), other.std(axis=0), rtol=0.3)
 
 
-@pytest.mark.long
 def test_distribution_in_a_program_of_ones_own():
     """One sigma for all clusters, single precision, under a plate."""
     rng = np.random.default_rng(1)

@@ -23,6 +23,8 @@ from tests.laws.registry import (
     with_counts,
 )
 
+pytestmark = pytest.mark.long
+
 # One program each but for the second, which shares the first's.
 SAMPLED = ["dirichlet process", "pitman-yor", "diagonal"]
 N = 4
@@ -65,7 +67,6 @@ def sampled(name):
     return parameters, densities(case, parameters, np.concatenate([values, new]))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", SAMPLED)
 def test_predictive_density_is_a_ratio_of_evidences(name):
     case, (values, new) = CASES[name], few_rows()
@@ -75,7 +76,6 @@ def test_predictive_density_is_a_ratio_of_evidences(name):
     assert_close(density[:, N:].sum(axis=2), np.exp(np.array(after) - before), 4)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", SAMPLED)
 def test_probabilities_of_sharing_a_cluster_are_exact(name):
     case, (values, _) = CASES[name], few_rows()
@@ -89,7 +89,6 @@ def test_probabilities_of_sharing_a_cluster_are_exact(name):
             assert_close((resp[:, i] * resp[:, j]).sum(axis=1), exact, 4)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["dirichlet process", "pitman-yor"])
 def test_concentration_has_its_exact_mean(name):
     case, (values, _) = CASES[name], few_rows()
@@ -133,7 +132,6 @@ def test_weights_that_gibbs_cannot_take_are_refused():
         model.fit(rows, engine="gibbs", random_state=0)
 
 
-@pytest.mark.long
 def test_rows_in_several_blocks_have_the_same_posterior():
     case, values = CASES["diagonal"], copied_rows()[[0, 0, 0, 0, 1]]
     prior, source = case.prior(), make_source(values, block_rows=2)

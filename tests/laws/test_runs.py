@@ -8,6 +8,8 @@ from clusterwise.engines.ascent import ModeProjection, run_block
 from tests.laws.registry import CASES, ENGINES, N_CLUSTERS, N_ROWS, make_source, pack, random_values
 from tests.laws.runs import random_start, run_from
 
+pytestmark = pytest.mark.long
+
 # Several programs each, made of what the other engines run on every case.
 FEW = ["pitman-yor", "spherical", "tied"]
 FLAT = [name for name, case in CASES.items() if case.has_flat]

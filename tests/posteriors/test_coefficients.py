@@ -12,6 +12,8 @@ from clusterwise.core.errors import OptionError
 from clusterwise.posteriors.coefficients import Coefficients, NormalCoefficients
 from clusterwise.posteriors.places import Places, component_kinds
 
+pytestmark = pytest.mark.long
+
 K, D = 3, 4
 # Pairs of a place that is shared and the group of each cluster; places that are known.
 PAIR = (0, 1, 0)

@@ -15,6 +15,8 @@ from clusterwise.posteriors.levels import Levels
 from clusterwise.posteriors.rates import Rates
 from tests.laws.registry import N_CLUSTERS, PARTS, members, random_values
 
+pytestmark = pytest.mark.long
+
 N_DRAWS = 2000
 
 

@@ -25,6 +25,8 @@ from tests.laws.registry import (
     random_values,
 )
 
+pytestmark = pytest.mark.long
+
 N = 20
 N_DRAWS = 4000
 

@@ -14,6 +14,8 @@ from clusterwise.posteriors.coefficients import Coefficients
 from clusterwise.posteriors.scales import HalfCauchyFactor
 from clusterwise.regression.structure import Draft, Hierarchical, Horseshoe, Ridge
 
+pytestmark = pytest.mark.long
+
 K, D = 3, 3
 WIDTH = 0.7
 MEAN = np.array([0.4, -0.2, 0.1])

@@ -19,6 +19,8 @@ from clusterwise.weights.specification import DirichletProcess, PitmanYor
 from tests.laws.registry import LINEAR, PARTS, WEIGHTS
 from tests.posteriors.test_parts import N_DRAWS, drawn
 
+pytestmark = pytest.mark.long
+
 _LEAST_P = 1e-5
 
 

@@ -12,6 +12,8 @@ import clusterwise as cw
 from clusterwise.selection import select as module
 from clusterwise.selection.folds import make_folds
 
+pytestmark = pytest.mark.long
+
 N = 120
 
 
@@ -154,7 +156,6 @@ def test_groups_are_held_out_whole_and_scored_as_one():
         cw.select(model, data, 2, "cv", covariates=[None, "x"])
 
 
-@pytest.mark.long
 def test_tests_go_on_until_one_does_not_reject(frame):
     model = cw.Model("y ~ x")
     found = cw.select(model, frame, range(1, 5), "lrt", n_replicates=19, random_state=0)

@@ -11,6 +11,8 @@ from clusterwise.cli.fitting import read_weights
 from clusterwise.refit import assemble_again
 from tests import derivatives
 
+pytestmark = pytest.mark.long
+
 GATES = np.array([[0.0, 0.0], [0.4, 1.5]])
 TRUTH = {"gates": GATES, "coefficients": [[0, 2], [1, -2]], "sigma": [0.3, 0.3]}
 MODEL = cw.Model("y ~ x", weights=cw.Gated("w"), prior="flat")
@@ -78,7 +80,6 @@ def test_answers_follow_from_the_gates(fit, data):
     np.testing.assert_allclose(fit.weights, fit.responsibilities(data).mean(axis=0), atol=1e-5)
 
 
-@pytest.mark.long
 def test_errors_of_gates_are_those_of_a_numerical_hessian(fit, data):
     x, y = data[["x"]].to_numpy(), data[["y"]].to_numpy()
     design = np.column_stack([np.ones(60), data["w"]])
@@ -107,7 +108,6 @@ def test_errors_of_gates_are_those_of_a_numerical_hessian(fit, data):
     assert errors.weights[0] == pytest.approx(np.sqrt(slope @ covariance[:2, :2] @ slope), rel=1e-3)
 
 
-@pytest.mark.long
 def test_a_bootstrap_averages_the_weights_of_the_rows_that_it_drew(fit, data):
     found = fit.bootstrap(data, 20, random_state=1)
     draw = resampler(assemble_again(MODEL, fit.record, data).problem.source, None)
@@ -265,7 +265,6 @@ def test_estimates_are_the_truth_on_average():
     np.testing.assert_array_less(np.abs(error), 3 * spread)
 
 
-@pytest.mark.long
 def test_sticks_answer_too(data):
     fit = STICKS.fit(data, engine=cw.EM(n_init=2), random_state=0)
     check_answers(fit, data)
