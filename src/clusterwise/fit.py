@@ -903,7 +903,8 @@ class Fit:
         pandas.DataFrame
             Covariates, responses, and "component".
         """
-        from clusterwise.inference.simulate import estimated_truth, simulate
+        from clusterwise.inference.simulate import simulate
+        from clusterwise.inference.truth import estimated_truth
 
         encoder = self._record.encoder
         designs = encoder.to_dict()["designs"]

@@ -23,7 +23,7 @@ from clusterwise.assembly.layout import Column, Layout, Part, RawDesign, RawPart
 from clusterwise.assembly.specify import settle
 from clusterwise.core.arrays import constant
 from clusterwise.core.errors import ClusterwiseError, FileError
-from clusterwise.core.product import ProductParameters, ProductPosterior
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.runtime import double_precision
 from clusterwise.core.version import __version__
 from clusterwise.covariates.bernoulli import BernoulliCovariates

@@ -226,7 +226,8 @@ class Model:
         ['x', 'y', 'component']
         """
         from clusterwise.fit import Fit
-        from clusterwise.inference.simulate import read_truth, simulate
+        from clusterwise.inference.simulate import simulate
+        from clusterwise.inference.truth import read_truth
 
         if isinstance(params, Fit):
             if params.model.formula != self.formula:

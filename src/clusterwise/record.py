@@ -15,7 +15,8 @@ from clusterwise.assembly.layout import Layout, RawDesign
 from clusterwise.assembly.prepare import Prepared
 from clusterwise.assembly.units import Values, in_data_units, spread_in_data_units
 from clusterwise.core.arrays import constant
-from clusterwise.core.product import Product, ProductParameters
+from clusterwise.core.product import Product
+from clusterwise.core.product_posterior import ProductParameters
 from clusterwise.core.random import random_key
 from clusterwise.core.rows import BLOCK_ROWS, Rows, pack_rows
 from clusterwise.core.runtime import Program, double_precision

@@ -10,7 +10,7 @@ import numpy as np
 from clusterwise.assembly.assemble import Assembled, assemble
 from clusterwise.assembly.build import make_prior
 from clusterwise.core.errors import DataError, OptionError
-from clusterwise.core.product import ProductParameters, ProductPosterior
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.runtime import double_precision
 from clusterwise.engines.averages import with_average_weights
 from clusterwise.engines.information import Information, observed_information

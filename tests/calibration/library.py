@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import clusterwise as cw
-from clusterwise.core.product import ProductParameters, ProductPosterior
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.random import random_key
 from clusterwise.core.runtime import double_precision
 from clusterwise.posteriors.dirichlet import Weights

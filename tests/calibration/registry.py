@@ -19,7 +19,8 @@ from jax import lax
 from scipy import special
 
 import clusterwise as cw
-from clusterwise.core.product import Product, ProductParameters, ProductPosterior
+from clusterwise.core.product import Product
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.rows import RowBlock
 from clusterwise.engines.gibbs import sweep
 from clusterwise.posteriors.dirichlet import Weights

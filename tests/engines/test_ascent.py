@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from clusterwise.core.product import ProductPosterior
+from clusterwise.core.product_posterior import ProductPosterior
 from clusterwise.engines.ascent import MeanProjection, ModeProjection, run_block
 from clusterwise.weights.specification import DirichletProcess
 from tests.laws.registry import (

@@ -18,7 +18,8 @@ import numpy as np
 from scipy import integrate, linalg, special, stats
 
 from clusterwise.core.parts import AbstractLinearBlock
-from clusterwise.core.product import Product, ProductParameters, ProductPosterior
+from clusterwise.core.product import Product
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.rows import BLOCK_ROWS, RowBlock, pack_rows
 from clusterwise.covariates.categorical import LevelCounts
 from clusterwise.covariates.poisson import RateCounts

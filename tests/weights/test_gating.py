@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from clusterwise.core.product import Product, ProductParameters, ProductPosterior
+from clusterwise.core.product import Product
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.runtime import Program
 from clusterwise.engines.marginal import marginal_log_density
 from clusterwise.posteriors.coefficients import Coefficients

@@ -16,7 +16,8 @@ from clusterwise.core.block import AbstractBlock
 from clusterwise.core.errors import OptionError
 from clusterwise.core.groups import first_rows, group_sizes
 from clusterwise.core.incomplete import Incomplete, Patterns
-from clusterwise.core.product import Product, ProductPosterior
+from clusterwise.core.product import Product
+from clusterwise.core.product_posterior import ProductPosterior
 from clusterwise.covariates.density import AbstractDensity
 from clusterwise.engines.averages import average_weights
 from clusterwise.engines.degeneracy import Degeneracy

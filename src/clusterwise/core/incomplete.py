@@ -25,14 +25,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from clusterwise.core.arrays import constant
 from clusterwise.core.assignment import drawn_totals
 from clusterwise.core.block import AbstractBlock, Totals
+from clusterwise.core.gram import packed_gram, unpack_gram
 from clusterwise.core.parts import AbstractLinearBlock, AbstractQuadraticBlock, AbstractSitedBlock
-from clusterwise.core.product import (
-    Product,
-    ProductParameters,
-    ProductPosterior,
-    packed_gram,
-    unpack_gram,
-)
+from clusterwise.core.product import Product
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.rows import RowBlock, Rows
 
 AnyBlock = AbstractLinearBlock | AbstractQuadraticBlock | AbstractSitedBlock

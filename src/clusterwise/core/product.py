@@ -21,14 +21,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from clusterwise.core.assignment import drawn_totals
-from clusterwise.core.block import (
-    AbstractBlock,
-    AbstractCoordinates,
-    AbstractParameters,
-    AbstractPosterior,
-    Statistics,
-    Totals,
-)
+from clusterwise.core.block import AbstractBlock, Statistics, Totals
+from clusterwise.core.gram import packed_gram, quadratic_score, unpack_gram
 from clusterwise.core.groups import GroupColumns
 from clusterwise.core.parts import (
     AbstractGatingBlock,
@@ -37,138 +31,8 @@ from clusterwise.core.parts import (
     AbstractSitedBlock,
     Quadratic,
 )
+from clusterwise.core.product_posterior import ProductParameters, ProductPosterior
 from clusterwise.core.rows import RowBlock, Rows
-
-_FEW_COLUMNS = 16
-
-
-class ProductParameters(AbstractParameters):
-    """Parameters of each block of a product."""
-
-    parts: tuple[Any, ...]
-
-    def moments(self) -> tuple[Any, ...]:
-        return tuple(part.moments() for part in self.parts)
-
-    def mean_of_draws(self) -> ProductParameters:
-        return ProductParameters(tuple(part.mean_of_draws() for part in self.parts))
-
-
-class ProductCoordinates(AbstractCoordinates):
-    """Coordinates of each block of a product, one after the other."""
-
-    parts: tuple[AbstractCoordinates, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(part.size for part in self.parts)
-
-    def constrain(self, z: Float[Array, " size"]) -> tuple[ProductParameters, Float[Array, ""]]:
-        ends = np.cumsum([part.size for part in self.parts])
-        pieces = jnp.split(z, ends[:-1])
-        found = [part.constrain(own) for part, own in zip(self.parts, pieces, strict=True)]
-        log_det = sum((own for _, own in found), jnp.zeros(()))
-        return ProductParameters(tuple(value for value, _ in found)), log_det
-
-    def unconstrain(self, parameters: ProductParameters) -> Float[Array, " size"]:
-        pairs = zip(self.parts, parameters.parts, strict=True)
-        return jnp.concatenate([part.unconstrain(value) for part, value in pairs])
-
-
-class ProductPosterior(AbstractPosterior):
-    """Independent posteriors of the blocks of a product."""
-
-    parts: tuple[Any, ...]
-
-    @property
-    def label_groups(self) -> Int[np.ndarray, " k"]:
-        """Group of each component: those of one group may change their numbers.
-
-        Weights, which come first, tell components apart, and so do coefficients that some of them
-        share.
-        """
-        groups = self.parts[0].label_groups
-        kinds = self.component_kinds
-        if kinds is None:
-            return groups
-        return np.unique(np.stack([groups, kinds]), axis=1, return_inverse=True)[1].ravel()
-
-    @property
-    def component_kinds(self) -> np.ndarray | None:
-        kinds = [part.component_kinds for part in self.parts]
-        told_apart = [own for own in kinds if own is not None]
-        if not told_apart:
-            return None
-        return np.unique(np.stack(told_apart), axis=1, return_inverse=True)[1].ravel()
-
-    def as_posterior(self) -> ProductPosterior:
-        return ProductPosterior(tuple(part.as_posterior() for part in self.parts))
-
-    @property
-    def has_order(self) -> bool:
-        """Whether weights are other ones where two clusters trade places."""
-        return self.parts[0].has_order
-
-    def moments(self) -> tuple[Any, ...]:
-        return tuple(part.moments() for part in self.parts)
-
-    def spread(self) -> tuple[Any, ...]:
-        """What each part says of the spread of its parameters."""
-        return tuple(part.spread() for part in self.parts)
-
-    def predictive(self) -> tuple[Any, ...]:
-        """Distribution of a new row: log probabilities of clusters, and each part's given one."""
-        return tuple(part.predictive() for part in self.parts)
-
-    def draw_order(
-        self,
-        count: Float[Array, " k"],
-        log_weights: Float[Array, "k l"],
-        moments: tuple[Any, ...],
-        key: PRNGKeyArray,
-    ) -> Int[Array, " k"] | None:
-        """A draw of which cluster comes where, given what the weights see of the rows.
-
-        None where that is left alone.
-        """
-        return self.parts[0].draw_order(count, log_weights, moments[0], key)
-
-    def mode(self) -> ProductParameters:
-        return ProductParameters(tuple(part.mode() for part in self.parts))
-
-    def sample(self, key: PRNGKeyArray) -> ProductParameters:
-        keys = jax.random.split(key, len(self.parts))
-        draws = (part.sample(k) for part, k in zip(self.parts, keys, strict=True))
-        return ProductParameters(tuple(draws))
-
-    def log_prob(self, parameters: ProductParameters) -> Float[Array, ""]:
-        pairs = zip(self.parts, parameters.parts, strict=True)
-        return sum((part.log_prob(value) for part, value in pairs), jnp.zeros(()))
-
-    def unnormalised_log_prob(self, parameters: ProductParameters) -> Float[Array, ""]:
-        pairs = zip(self.parts, parameters.parts, strict=True)
-        return sum((part.unnormalised_log_prob(value) for part, value in pairs), jnp.zeros(()))
-
-    def coordinates(self) -> ProductCoordinates:
-        return ProductCoordinates(tuple(part.coordinates() for part in self.parts))
-
-    def log_kernel(self, parameters: ProductParameters) -> Float[Array, ""]:
-        pairs = zip(self.parts, parameters.parts, strict=True)
-        return sum((part.log_kernel(value) for part, value in pairs), jnp.zeros(()))
-
-    def reordered(self, parameters: ProductParameters, order: Int[Array, " k"]) -> Any:
-        """Parameters whose clusters trade places, but for their weights."""
-        weights, *others = parameters.parts
-        k = order.shape[0]
-
-        def take(leaf: Array) -> Array:
-            return leaf[order] if leaf.ndim and leaf.shape[0] == k else leaf
-
-        return ProductParameters((weights, *jax.tree.map(take, others)))
-
-    def kl(self, prior: ProductPosterior) -> Float[Array, ""]:
-        pairs = zip(self.parts, prior.parts, strict=True)
-        return sum((part.kl(other) for part, other in pairs), jnp.zeros(()))
 
 
 class Product(AbstractBlock):
@@ -434,39 +298,3 @@ class Product(AbstractBlock):
 def _constant_weights(weights: Any, moments: tuple[Any, ...]) -> Float[Array, " k"]:
     """Log weights that are the same for all rows."""
     return weights.linear(moments[0])[:, 0]
-
-
-def quadratic_score(
-    constant: Float[Array, " k"],
-    factor: Float[Array, "k m columns"],
-    values: Float[Array, "columns rows"],
-) -> Float[Array, "k rows"]:
-    """Score rows; one matrix product for all clusters."""
-    k, m, columns = factor.shape
-    whitened = (factor.reshape(k * m, columns) @ values).reshape(k, m, values.shape[1])
-    return constant[:, None] - 0.5 * jnp.sum(jnp.square(whitened), axis=1)
-
-
-def packed_gram(
-    values: Float[Array, "columns rows"], resp: Float[Array, "k rows"]
-) -> Float[Array, "k pairs"]:
-    """Upper triangle of the weighted Gram matrix of each cluster, by rows.
-
-    Of few columns the products of pairs are formed once for all clusters; of many they would not
-    fit in cache.
-    """
-    columns, rows = values.shape
-    first, second = np.triu_indices(columns)
-    if columns <= _FEW_COLUMNS:
-        return ((values[first] * values[second]) @ resp.T).T
-    k = resp.shape[0]
-    weighted = (resp[:, None, :] * values).reshape(k * columns, rows)
-    return (weighted @ values.T).reshape(k, columns, columns)[:, first, second]
-
-
-def unpack_gram(packed: Float[Array, "k pairs"], n_columns: int) -> Float[Array, "k c c"]:
-    """Symmetric matrices from their upper triangles."""
-    first, second = np.triu_indices(n_columns)
-    position = np.zeros((n_columns, n_columns), int)
-    position[first, second] = position[second, first] = np.arange(first.size)
-    return packed[:, position]

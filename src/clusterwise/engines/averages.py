@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from clusterwise.core.block import AbstractBlock
-from clusterwise.core.product import ProductParameters
+from clusterwise.core.product_posterior import ProductParameters
 from clusterwise.core.rows import RowBlock, Rows, fold_chunks
 from clusterwise.core.runtime import Program, double_precision
 from clusterwise.sources.source import Source

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from clusterwise.core.product import packed_gram, quadratic_score, unpack_gram
+from clusterwise.core.gram import packed_gram, quadratic_score, unpack_gram
 from clusterwise.core.rows import CHUNK_ROWS
 
 

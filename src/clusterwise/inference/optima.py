@@ -10,7 +10,7 @@ import pandas as pd
 
 from clusterwise.assembly.layout import Layout
 from clusterwise.assembly.units import in_data_units
-from clusterwise.core.product import ProductParameters
+from clusterwise.core.product_posterior import ProductParameters
 from clusterwise.inference.estimates import Estimates
 
 _OF_OPTIMUM = ("log_likelihood", "objective", "reached", "degenerate", "chosen", "finished")
