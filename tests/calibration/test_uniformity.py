@@ -17,6 +17,8 @@ from tests.calibration.uniformity import (
     pointwise_limits,
 )
 
+pytestmark = pytest.mark.long
+
 N, N_DRAWS = 120, 31
 
 

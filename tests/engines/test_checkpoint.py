@@ -15,6 +15,8 @@ import pytest
 import clusterwise as cw
 from clusterwise.engines import checkpoint as module
 
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import sys, numpy as np, clusterwise as cw
 from tests.engines.test_checkpoint import make_rows, MODEL, ENGINES
@@ -46,7 +48,6 @@ def assert_same_draws(fit, other):
         np.testing.assert_array_equal(fit.posterior["posterior"][name], values)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n == "nuts" else ()) for n in ENGINES]
 )

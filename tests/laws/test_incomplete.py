@@ -10,6 +10,8 @@ from clusterwise.core.random import random_key
 from clusterwise.engines.step import expectation_program, sampling_program, score_program
 from tests.laws.registry import CASES, N_CLUSTERS, N_COLUMNS, N_ROWS, pack, random_values
 
+pytestmark = pytest.mark.long
+
 # Two regressors, two responses; the columns that each pattern lacks.
 ABSENT = [(), (1,), (2,), (1, 2), (3,), (4,), (3, 4), (1, 3), (2, 4), (1, 2, 3), (1, 2, 3, 4)]
 NAMES = ["joint", "known", "tied"]
